@@ -1,0 +1,520 @@
+"""Text to lifted algebra: names resolved, widths and types checked, errors underlined."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+
+from relann.algebra.functions import Sites, calls_learned, function_name
+from relann.algebra.lineage import origins
+from relann.algebra.nodes import Column, Map, Node, Query, Scan, Union, passed
+from relann.algebra.scope import located, span_of
+from relann.algebra.select import SelectBinder
+from relann.algebra.sql import node_to_sql
+from relann.algebra.terms import Content, Lift, Term, array_width, column, quoted
+from relann.errors import DataError, QueryError, SchemaError, Span, did_you_mean, listing
+from relann.schema import Catalog
+
+_ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Neg, exp.Sum, exp.Avg, exp.Min, exp.Max)
+_DEEPEST = 50  # nested layer calls
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A reusable sub-query: argument names with defaults, the parsed body, its text."""
+
+    name: str
+    arguments: tuple[tuple[str, exp.Expr | None], ...]
+    body: exp.Expr
+    text: str
+
+
+Layers = Callable[[str], Layer | None]
+
+
+@dataclass
+class Environment:
+    """Relations that names in FROM may mean before the database is asked: CTEs, layer arguments.
+
+    Values are made on first use, once, so a CTE read twice is one node with one set of parameters.
+    """
+
+    parent: Environment | None = None
+    makers: dict[str, Callable[[], Node]] = field(default_factory=dict)
+    made: dict[str, Node] = field(default_factory=dict)
+    shown: dict[str, str] = field(default_factory=dict)
+
+    def define(self, name: str, make: Callable[[], Node]) -> None:
+        """Make a name known."""
+        self.makers[name.casefold()] = make
+        self.shown[name.casefold()] = name
+
+    def find(self, name: str) -> Node | None:
+        """The node a name stands for, None when it is not defined here or above."""
+        key = name.casefold()
+        if key in self.made:
+            return self.made[key]
+        if key in self.makers:
+            self.made[key] = self.makers[key]()
+            return self.made[key]
+        return self.parent.find(name) if self.parent else None
+
+    def names(self) -> list[str]:
+        """All names known here, as they were written."""
+        return [*self.shown.values(), *(self.parent.names() if self.parent else [])]
+
+
+def bind(
+    body: exp.Expr,
+    text: str,
+    catalog: Catalog,
+    layers: Layers = lambda name: None,
+    name: str = "query",
+    hidden: tuple[str, ...] = (),
+) -> Node:
+    """The lifted query a parsed SELECT means.
+
+    Args:
+        body: the parsed statement; positions in its `meta` are offsets into `text`.
+        layers: finds a layer by (qualified) name.
+        name: first part of every parameter's name.
+        hidden: output columns (label, split) whose base columns `features` leaves out.
+
+    Raises QueryError for everything that is wrong with the text.
+    """
+    node = _Binder(catalog, layers, frozenset()).query(body, Environment(), name, text)
+    if hidden:
+        columns = [c for c in hidden if c in node.by_name and not node.by_name[c].learned]
+        read = frozenset(o for c in columns for o in origins(node, c))
+        if read:
+            binder = _Binder(catalog, layers, read)
+            node = binder.query(body, Environment(), name, text)
+    return node
+
+
+class _Binder:
+    def __init__(
+        self, catalog: Catalog, layers: Layers, hidden: frozenset[tuple[str, str]]
+    ) -> None:
+        self.catalog = catalog
+        self.layers = layers
+        self.hidden = hidden
+        self.sites = Sites()
+        self.depth = 0
+
+    # -- queries ---------------------------------------------------------------------------------
+
+    def query(self, ast: exp.Expr, env: Environment, path: str, text: str) -> Node:
+        """Any query expression: SELECT, UNION ALL, WITH, parentheses."""
+        if isinstance(ast, exp.Subquery) and not ast.alias:
+            return self.query(ast.this, env, path, text)
+        if not self._lifted(ast, env) and not self._has_array_arithmetic(ast, env):
+            return self._content_query(ast, env, text)
+        with_ = ast.args.get("with_")
+        if with_ is not None:
+            env = self._with(with_, env, path, text)
+        if isinstance(ast, exp.Union):
+            return self._union(ast, env, path, text)
+        if isinstance(ast, exp.Select):
+            return SelectBinder(self, ast, env, path, text).node()
+        raise QueryError(
+            f"{type(ast).__name__.upper()} cannot combine learned relations; use UNION ALL",
+            span_of(ast, text),
+        )
+
+    def _with(self, with_: exp.With, env: Environment, path: str, text: str) -> Environment:
+        inner = Environment(env)
+        for cte in with_.expressions:
+            outer = Environment(inner.parent, dict(inner.makers), inner.made, dict(inner.shown))
+            inner.define(cte.alias, self._cte(cte, with_, outer, f"{path}.{cte.alias}", text))
+        for cte in with_.expressions:
+            inner.find(cte.alias)  # mistakes in a sub-query nobody reads are mistakes too
+        return inner
+
+    def _cte(
+        self, cte: exp.CTE, with_: exp.With, env: Environment, path: str, text: str
+    ) -> Callable[[], Node]:
+        def make() -> Node:
+            if with_.args.get("recursive") and _reads(cte.this, cte.alias):
+                if self._lifted(cte.this, env):
+                    raise QueryError(
+                        "a recursive query cannot hold learned functions", span_of(cte, text)
+                    )
+                whole = exp.select("*").from_(quoted(cte.alias))
+                whole.set("with_", exp.With(expressions=[cte.copy()], recursive=True))
+                node = self._content_query(whole, env, text)
+            else:
+                node = self.query(cte.this, env, path, text)
+            names = [c.name for c in cte.args["alias"].args.get("columns") or []]
+            return _renamed(node, names, span_of(cte, text)) if names else node
+
+        return make
+
+    def _lifted(self, ast: exp.Expr, env: Environment) -> bool:
+        """Whether anything learned is called or read inside."""
+        if calls_learned(ast):
+            return True
+        local = {c.alias.casefold() for w in ast.find_all(exp.With) for c in w.expressions}
+        for table in ast.find_all(exp.Table):
+            if self._layer_of(table) is not None or _in_library(table):
+                return True
+            if not table.db and table.name.casefold() not in local:
+                node = env.find(table.name)
+                if node is not None and node.learned:
+                    return True
+        return False
+
+    def _has_array_arithmetic(self, ast: exp.Expr, env: Environment) -> bool:
+        """Whether a `FLOAT[n]` column is added, scaled or summed: SQL has no such arithmetic.
+
+        (DuckDB's `+` would append one list to the other.)
+        """
+        operands = {
+            side.name.casefold()
+            for node in ast.find_all(*_ARITHMETIC)
+            for side in node.iter_expressions()
+            if isinstance(side, exp.Column)
+        }
+        return bool(operands) and bool(operands & self._array_columns(ast, env))
+
+    def _array_columns(self, ast: exp.Expr, env: Environment) -> set[str]:
+        """Names of the `FLOAT[n]` columns of all tables read inside."""
+        arrays: set[str] = set()
+        for table in ast.find_all(exp.Table):
+            known = env.find(table.name) if not table.db else None
+            if known is not None:
+                columns = [(c.name, c.type or "") for c in known.columns]
+            else:
+                found = self.catalog.table(_table_sql(table))
+                columns = list(found.columns) if found else []
+            arrays.update(name.casefold() for name, t in columns if array_width(t))
+        return arrays
+
+    def _content_query(self, ast: exp.Expr, env: Environment, text: str) -> Node:
+        """A query the database runs as it is; sub-queries it reads by name stand before it."""
+        needed: dict[str, Node] = {}
+        tables: dict[str, None] = {}
+        local = {c.alias.casefold() for w in ast.find_all(exp.With) for c in w.expressions}
+        for table in ast.find_all(exp.Table):
+            known = None
+            if not table.db and table.name.casefold() not in local:
+                known = env.find(table.name)
+            if known is not None:
+                needed[table.name] = known
+                tables.update(dict.fromkeys(_tables(known)))
+            elif table.name.casefold() not in local or table.db:
+                tables[_table_sql(table)] = None
+        sql = ast.sql(dialect="duckdb", comments=False)
+        if needed:
+            ctes = ", ".join(
+                f"{quoted(n)} AS ({node_to_sql(node, _no_held)})" for n, node in needed.items()
+            )
+            sql = f"WITH {ctes} SELECT * FROM ({sql})"
+        try:
+            columns = self.catalog.query(f"SELECT * FROM ({sql})")
+        except DataError as error:
+            raise QueryError(*_blame(str(error), ast, text, self.catalog, env)) from error
+        return Query(sql, tuple(Column(n, type=t) for n, t in columns), tuple(tables))
+
+    def _union(self, ast: exp.Union, env: Environment, path: str, text: str) -> Node:
+        if ast.args.get("distinct"):
+            raise QueryError(
+                "UNION removes duplicates, and embeddings have no equality; use UNION ALL",
+                span_of(ast, text),
+            )
+        parts: list[Node] = []
+        for number, side in enumerate((ast.this, ast.expression)):
+            part = self.query(side, env, f"{path}.part_{number}", text)
+            parts.extend(part.parts if isinstance(part, Union) and number == 0 else [part])
+        first = parts[0]
+        aligned = [first]
+        for part in parts[1:]:
+            if len(part.columns) != len(first.columns):
+                raise QueryError(
+                    f"UNION ALL stacks {len(first.columns)} columns ({listing(first.names)}) and "
+                    f"{len(part.columns)} ({listing(part.names)}); they must agree",
+                    span_of(ast.expression, text),
+                )
+            aligned.append(self._aligned(part, first, ast, text))
+        with located(ast, text):
+            return Union(tuple(aligned))
+
+    def _aligned(self, part: Node, first: Node, ast: exp.Expr, text: str) -> Node:
+        """The part with the first part's column names; content is cast to its types."""
+        if part.columns == first.columns:
+            return part
+        outputs: list[tuple[str, Content | Term]] = []
+        for mine, theirs in zip(part.columns, first.columns, strict=True):
+            value = passed(mine)
+            if mine.type is not None and theirs.width is not None and theirs.width:
+                with located(ast.expression, text):
+                    value = Lift(column(mine.name, mine.type))
+            elif mine.type is not None and mine.type != theirs.type:
+                assert theirs.type is not None
+                value = Content(f"CAST({quoted(mine.name)} AS {theirs.type})", theirs.type)
+            outputs.append((theirs.name, value))
+        return Map(part, tuple(outputs))
+
+    # -- relations in FROM -----------------------------------------------------------------------
+
+    def relation(self, item: exp.Expr, env: Environment, path: str, text: str) -> tuple[str, Node]:
+        """(alias, node) of one item of FROM; `FLOAT[n]` columns become embeddings."""
+        alias = item.alias_or_name
+        if isinstance(item, exp.Subquery):
+            alias = item.alias or f"subquery_{item.this.meta.get('start', 0)}"
+            node = self.query(item.this, env, f"{path}.{alias}", text)
+        elif isinstance(item, exp.Table):
+            alias, node = self._table(item, env, path, text)
+        elif isinstance(item, exp.Values | exp.Unnest) and _columns_read(item) == 0:
+            body = item.copy()
+            body.set("alias", None)
+            inner = f"SELECT * FROM {body.sql(dialect='duckdb')}"
+            node = self._from_sql(inner, item, text)
+        else:
+            raise QueryError(
+                f"{type(item).__name__.upper()} is not understood in the FROM clause of a lifted "
+                "query; put it into a sub-query without learned functions",
+                span_of(item, text),
+            )
+        names = [c.name for c in item.args["alias"].columns] if item.args.get("alias") else []
+        if names:
+            node = _renamed(node, names, span_of(item, text))
+        return alias, _with_arrays_lifted(node)
+
+    def _table(self, item: exp.Table, env: Environment, path: str, text: str) -> tuple[str, Node]:
+        function = function_name(item.this) if isinstance(item.this, exp.Func) else None
+        if function is not None:
+            layer = self._layer_of(item)
+            alias = item.alias or function
+            if layer is not None:
+                return alias, self._call_layer(layer, item.this, env, f"{path}.{alias}", text)
+            if _in_library(item):
+                raise QueryError(f"there is no layer `relann.{function}`", span_of(item.this, text))
+            bare = item.copy()
+            bare.set("alias", None)
+            return alias, self._from_sql(f"SELECT * FROM {bare.sql(dialect='duckdb')}", item, text)
+        known = None if item.db else env.find(item.name)
+        if known is not None:
+            return item.alias or item.name, known
+        name = _table_sql(item)
+        table = self.catalog.table(name)
+        if table is None:
+            names = [*env.names(), *self.catalog.names()]
+            raise QueryError(
+                f"there is no table `{_plain(name)}`."
+                + (did_you_mean(item.name, names) or f" There are {listing(names)}."),
+                span_of(item.this, text),
+            )
+        return item.alias or item.name, Scan(
+            name, tuple(Column(n, type=t) for n, t in table.columns)
+        )
+
+    def _from_sql(self, sql: str, item: exp.Expr, text: str) -> Node:
+        try:
+            columns = self.catalog.query(sql)
+        except DataError as error:
+            raise QueryError(str(error), span_of(item, text)) from error
+        return Query(sql, tuple(Column(n, type=t) for n, t in columns))
+
+    # -- layers ----------------------------------------------------------------------------------
+
+    def _layer_of(self, table: exp.Table) -> Layer | None:
+        if not isinstance(table.this, exp.Func):
+            return None
+        function = function_name(table.this) or ""
+        return self.layers(f"{table.db}.{function}" if table.db else function)
+
+    def _call_layer(
+        self, layer: Layer, call: exp.Expr, env: Environment, path: str, text: str
+    ) -> Node:
+        where = span_of(call, text)
+        values = self._layer_arguments(layer, call, where)
+        inner = Environment()
+        scalars: dict[str, exp.Expr] = {}
+        tables = list(layer.body.find_all(exp.Table))
+        read = {t.name.casefold() for t in tables if not t.db}
+        passed_on = {
+            c.name.casefold()
+            for t in tables
+            if isinstance(t.this, exp.Func)
+            for c in t.this.find_all(exp.Column)
+        }
+        for name, value in values.items():
+            literal = isinstance(value, exp.Literal | exp.Boolean | exp.Neg | exp.Null | exp.Array)
+            key = name.casefold()
+            if key in read or (key in passed_on and not literal):
+                inner.define(name, self._layer_relation(layer, name, value, env, path, text))
+            elif literal:
+                scalars[key] = value
+            else:
+                raise QueryError(
+                    f"argument `{name}` of layer `{layer.name}` is a scalar; it takes a number, "
+                    f"text or boolean, not `{value.sql(dialect='duckdb')}`",
+                    span_of(value, text) or where,
+                )
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise QueryError(f"layer `{layer.name}` calls itself without end", where)
+        try:
+            number = self.sites.name(path, layer.name, text, where.start if where else -1)
+            body = _with_scalars(layer.body, scalars)
+            return self.query(body, inner, number, layer.text)
+        except QueryError as error:
+            if error.span is not None and error.span.text == layer.text and layer.text != text:
+                note = f"in layer `{layer.name}`: {error.message}"
+                raise QueryError(f"{note}\n{error.span.underlined()}\ncalled at", where) from error
+            raise
+        finally:
+            self.depth -= 1
+
+    def _layer_arguments(
+        self, layer: Layer, call: exp.Expr, where: Span | None
+    ) -> dict[str, exp.Expr]:
+        names = [name for name, _ in layer.arguments]
+        given = list(call.expressions)
+        signature = f"{layer.name}({', '.join(names)})"
+        values: dict[str, exp.Expr] = {}
+        for position, value in enumerate(given):
+            if isinstance(value, exp.Kwarg):
+                match = [n for n in names if n.casefold() == value.this.name.casefold()]
+                if not match:
+                    raise QueryError(
+                        f"{signature} has no argument `{value.this.name}`."
+                        + did_you_mean(value.this.name, names),
+                        where,
+                    )
+                values[match[0]] = value.expression
+            elif position >= len(names):
+                raise QueryError(
+                    f"{signature} takes {len(names)} arguments, not {len(given)}", where
+                )
+            else:
+                values[names[position]] = value
+        for name, default in layer.arguments:
+            if name not in values:
+                if default is None:
+                    raise QueryError(f"{signature} needs its argument `{name}`", where)
+                values[name] = default
+        return values
+
+    def _layer_relation(
+        self, layer: Layer, name: str, value: exp.Expr, env: Environment, path: str, text: str
+    ) -> Callable[[], Node]:
+        def make() -> Node:
+            if isinstance(value, exp.Column):
+                parts = [p.copy() for p in value.parts]
+                table = exp.Table(
+                    this=parts[-1],
+                    db=parts[-2] if len(parts) > 1 else None,
+                    catalog=parts[-3] if len(parts) > 2 else None,
+                )
+                return self._table(table, env, path, text)[1]
+            if isinstance(value, exp.Subquery | exp.Select | exp.Union):
+                return self.query(value, env, f"{path}.{name}", text)
+            function = value.expression if isinstance(value, exp.Dot) else value
+            if isinstance(function, exp.Func):
+                db = exp.to_identifier(value.this.name) if isinstance(value, exp.Dot) else None
+                return self._table(exp.Table(this=function.copy(), db=db), env, path, text)[1]
+            raise QueryError(
+                f"argument `{name}` of layer `{layer.name}` is a relation: a table, a sub-query or "
+                f"another layer, not `{value.sql(dialect='duckdb')}`",
+                span_of(value, text),
+            )
+
+        return make
+
+
+def _renamed(node: Node, names: list[str], where: Span | None) -> Node:
+    if len(names) > len(node.columns):
+        raise QueryError(f"{len(names)} column names for {len(node.columns)} columns", where)
+    full = names + list(node.names[len(names) :])
+    try:
+        return Map(node, tuple((n, passed(c)) for n, c in zip(full, node.columns, strict=True)))
+    except SchemaError as error:
+        raise QueryError(str(error), where) from error
+
+
+def _with_arrays_lifted(node: Node) -> Node:
+    """`FLOAT[n]` content as embedding columns of width n."""
+    if not any(c.type is not None and array_width(c.type) for c in node.columns):
+        return node
+    outputs: list[tuple[str, Content | Term]] = []
+    for c in node.columns:
+        array = c.type is not None and array_width(c.type)
+        outputs.append((c.name, Lift(column(c.name, c.type)) if array and c.type else passed(c)))
+    return Map(node, tuple(outputs))
+
+
+def _with_scalars(body: exp.Expr, scalars: Mapping[str, exp.Expr]) -> exp.Expr:
+    """A layer's body with scalar arguments put in; positions stay the layer's own."""
+
+    def put(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Column) and not node.table and node.name.casefold() in scalars:
+            value = scalars[node.name.casefold()].copy()
+            value.meta.update({k: v for k, v in node.this.meta.items() if k in ("start", "end")})
+            return value
+        return node
+
+    return body.transform(put)
+
+
+def _in_library(table: exp.Table) -> bool:
+    return isinstance(table.this, exp.Func) and table.db == "relann"
+
+
+def _reads(ast: exp.Expr, name: str) -> bool:
+    return any(t.name.casefold() == name.casefold() for t in ast.find_all(exp.Table))
+
+
+def _columns_read(ast: exp.Expr) -> int:
+    return sum(1 for _ in ast.find_all(exp.Column))
+
+
+def _tables(node: Node) -> list[str]:
+    found: dict[str, None] = {}
+    for inner in node.walk():
+        if isinstance(inner, Scan):
+            found[inner.table] = None
+        elif isinstance(inner, Query):
+            found.update(dict.fromkeys(inner.tables))
+    return list(found)
+
+
+def _table_sql(table: exp.Table) -> str:
+    if isinstance(table.this, exp.Func):
+        bare = table.copy()
+        bare.set("alias", None)
+        return bare.sql(dialect="duckdb")
+    parts = [p for p in (table.catalog, table.db, table.name) if p]
+    return ".".join(quoted(p) for p in parts)
+
+
+def _plain(name: str) -> str:
+    return name.replace('"', "")
+
+
+def _no_held(node: object) -> str:
+    raise AssertionError("a bound query holds no materialised rows")
+
+
+_QUOTED = re.compile(r"[\"'`]([^\"'`]+)[\"'`]|(?:name|function) (\w+)")
+
+
+def _blame(
+    message: str, ast: exp.Expr, text: str, catalog: Catalog, env: Environment
+) -> tuple[str, Span | None]:
+    """DuckDB's complaint with the place in the user's text it is most likely about."""
+    first = message.splitlines()[0]
+    for found in _QUOTED.finditer(first):
+        word = (found.group(1) or found.group(2)).split(".")[-1].casefold()
+        for node in ast.walk():
+            name = node.name if isinstance(node, exp.Identifier | exp.Anonymous) else None
+            if name is not None and name.casefold() == word and "start" in node.meta:
+                known = [*env.names(), *catalog.names()]
+                table = isinstance(node.parent, exp.Table)
+                hint = did_you_mean(name, known) if table and "Did you mean" not in first else ""
+                return first + hint, span_of(node, text)
+    return first, span_of(ast, text)

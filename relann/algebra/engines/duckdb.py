@@ -1,0 +1,221 @@
+"""The default engine: content queries as SQL, relations as Arrow tables, nothing copied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from relann.algebra.engines.protocol import Ints
+from relann.algebra.nodes import Alias, Map, Node, Scan, Select
+from relann.algebra.plan import Held, row_column
+from relann.algebra.sql import node_to_sql
+from relann.algebra.terms import Content, quoted
+from relann.errors import DataError
+from relann.schema import duckdb_message
+
+_ONE = "one"  # stands in for a row without columns
+
+
+@dataclass(frozen=True)
+class ArrowRelation:
+    """Rows as an Arrow table of one chunk per column, in row order.
+
+    `sorted_by` names the columns the rows are sorted by, most significant first.
+    """
+
+    table: pa.Table
+    sorted_by: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return int(self.table.num_rows)
+
+
+class DuckDBEngine:
+    """Runs content queries on the user's own connection, so it sees what the user sees."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def rows(
+        self,
+        node: Node,
+        columns: Sequence[str],
+        order: Sequence[str],
+        held: Mapping[int, ArrowRelation],
+    ) -> ArrowRelation:
+        """See `Engine.rows`. Rows that come straight from one table keep the table's order."""
+        select = ", ".join(quoted(c) for c in columns) or f"1 AS {_ONE}"
+        leaves = [n for n in node.walk() if not n.sources]
+        by = [f"{quoted(c)} NULLS LAST" for c in order]
+        if not _keeps_order(node):
+            rest = [c for c in columns if c not in order]
+            by += [f"{quoted(c)} NULLS LAST" for c in rest]
+        with self._shown({n.space: held[n.space] for n in leaves if isinstance(n, Held)}):
+            sql = f"SELECT {select} FROM ({node_to_sql(node, _held_name)})"
+            table = self._arrow(sql + (f" ORDER BY {', '.join(by)}" if by else ""))
+        return ArrowRelation(table, tuple(order))
+
+    def groups(
+        self, source: ArrowRelation, keys: Sequence[str], aggregates: Mapping[str, Content]
+    ) -> tuple[ArrowRelation, Ints]:
+        """See `Engine.groups`. One pass over the keys when the rows are sorted by them."""
+        if not keys:
+            ids: Ints = np.zeros(source.count, dtype=np.int32)
+            first: Ints = np.zeros(1, dtype=np.int64)
+        elif source.sorted_by[: len(keys)] == tuple(keys):
+            ids, first = _runs([source.table.column(k) for k in keys])
+        else:
+            ids, first = self._group_ids(source, keys)
+        if keys:
+            table = source.table.select(list(keys)).take(pa.array(first))
+        else:
+            table = pa.table({_ONE: pa.array([1])})
+        if aggregates:
+            computed = self._aggregated(source, ids, len(first), aggregates)
+            for name, column in zip(aggregates, computed.columns, strict=True):
+                table = table.append_column(name, column)
+        return ArrowRelation(_one_chunk(table), tuple(keys) if source.sorted_by else ()), ids
+
+    def stack(
+        self, parts: Sequence[tuple[ArrowRelation, Sequence[Content]]], names: Sequence[str]
+    ) -> ArrowRelation:
+        """See `Engine.stack`."""
+        if not names:
+            count = sum(relation.count for relation, _ in parts)
+            return ArrowRelation(pa.table({_ONE: pa.array(np.ones(count, dtype=np.int8))}))
+        tables = [
+            pa.table(dict(zip(names, self.arrays(relation, contents), strict=True)))
+            for relation, contents in parts
+        ]
+        return ArrowRelation(_one_chunk(pa.concat_tables(tables, promote_options="permissive")))
+
+    def arrays(self, source: ArrowRelation, contents: Sequence[Content]) -> list[pa.Array]:
+        """See `Engine.arrays`. A plain column is handed over as it is."""
+        computed = {c: None for c in contents if c.field is None}
+        fresh: dict[Content, pa.Array] = {}
+        if computed:
+            select = ", ".join(f"{c.sql} AS c{i}" for i, c in enumerate(computed))
+            windowed = any(c.windowed for c in computed)
+            order = f" ORDER BY {quoted(row_column(0))}" if windowed else ""
+            with self._shown({0: source}):
+                table = self._arrow(f"SELECT {select} FROM {_held_name(Held(0, ()))}{order}")
+            fresh = dict(zip(computed, (_array(c) for c in table.columns), strict=True))
+        return [
+            fresh[c] if c.field is None else _array(source.table.column(c.field)) for c in contents
+        ]
+
+    def data_version(self, tables: Sequence[str]) -> str:
+        """See `Engine.data_version`: row count, sum and xor of 64-bit row hashes of each table."""
+        parts = []
+        for table in sorted(set(tables)):
+            found = self._connection.execute(
+                f"SELECT count(*), bit_xor(hash(t)), sum(hash(t)) FROM {table} AS t"
+            ).fetchall()
+            parts.append(f"{table}:{found}")
+        return "|".join(parts)
+
+    def _arrow(self, sql: str) -> pa.Table:
+        try:
+            return _one_chunk(self._connection.sql(sql).to_arrow_table())
+        except duckdb.Error as error:
+            raise DataError(f"the database could not run the query: {duckdb_message(error)}") from (
+                error
+            )
+
+    @contextmanager
+    def _shown(self, held: Mapping[int, ArrowRelation]) -> Iterator[None]:
+        """Show relations to SQL, with their row numbers, as long as the block runs."""
+        for space, relation in held.items():
+            numbers = pa.array(np.arange(relation.count, dtype=np.int32))
+            table = relation.table.append_column(row_column(space), numbers)
+            self._connection.register(_held_name(Held(space, ())).strip('"'), table)
+        try:
+            yield
+        finally:
+            for space in held:
+                self._connection.unregister(_held_name(Held(space, ())).strip('"'))
+
+    def _group_ids(self, source: ArrowRelation, keys: Sequence[str]) -> tuple[Ints, Ints]:
+        """Group of each row, and each group's first row; groups in the order of first rows."""
+        number = quoted(row_column(0))
+        by = ", ".join(quoted(k) for k in keys)
+        match = " AND ".join(f"s.{quoted(k)} IS NOT DISTINCT FROM g.{quoted(k)}" for k in keys)
+        with self._shown({0: source}):
+            name = _held_name(Held(0, ()))
+            table = self._arrow(
+                f"WITH g AS (SELECT {by}, min({number}) AS first FROM {name} GROUP BY {by}) "
+                f"SELECT s.{number} AS row, g.first FROM {name} AS s JOIN g ON {match}"
+            )
+        firsts = np.empty(source.count, dtype=np.int64)
+        firsts[table.column("row").to_numpy()] = table.column("first").to_numpy()
+        starts = np.flatnonzero(firsts == np.arange(source.count))
+        rank: Ints = np.empty(source.count, dtype=np.int32)
+        rank[starts] = np.arange(len(starts), dtype=np.int32)
+        return rank[firsts], starts
+
+    def _aggregated(
+        self, source: ArrowRelation, ids: Ints, count: int, aggregates: Mapping[str, Content]
+    ) -> pa.Table:
+        grouped = source.table.append_column("#group", pa.array(ids))
+        select = ", ".join(f"{c.sql} AS {quoted(n)}" for n, c in aggregates.items())
+        with self._shown({0: ArrowRelation(grouped)}):
+            name = _held_name(Held(0, ()))
+            if count == 1 and len(ids) == 0:
+                return self._arrow(f"SELECT {select} FROM {name}")
+            table = self._arrow(
+                f'SELECT "#group", {select} FROM {name} GROUP BY "#group" ORDER BY "#group"'
+            )
+        return table.drop_columns(["#group"])
+
+
+def _keeps_order(node: Node) -> bool:
+    """Whether the database gives the rows in an order that is the same for the same data."""
+    inside = list(node.walk())
+    single = sum(1 for n in inside if not n.sources) == 1
+    plain = all(isinstance(n, Scan | Held | Alias | Select | Map) for n in inside)
+    windowed = any(
+        isinstance(value, Content) and value.windowed
+        for n in inside
+        if isinstance(n, Map)
+        for _, value in n.outputs
+    )
+    return single and plain and not windowed
+
+
+def _held_name(held: Held) -> str:
+    return f'"relann space {held.space}"'
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _one_chunk(table: pa.Table) -> pa.Table:
+    return table if all(c.num_chunks == 1 for c in table.columns) else table.combine_chunks()
+
+
+def _runs(columns: Sequence[pa.ChunkedArray]) -> tuple[Ints, Ints]:
+    """Group of each row and first row of each group, of rows sorted by the columns."""
+    count = len(columns[0])
+    if count == 0:
+        return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
+    changed = np.zeros(count, dtype=bool)
+    changed[0] = True
+    for chunked in columns:
+        array = _array(chunked)
+        differs = pc.not_equal(array.slice(1), array.slice(0, count - 1))
+        changed[1:] |= differs.fill_null(False).to_numpy(zero_copy_only=False)
+        if array.null_count:
+            missing = array.is_null().to_numpy(zero_copy_only=False)
+            changed[1:] |= missing[1:] != missing[:-1]
+    dtype = np.int32 if count < 2**31 else np.int64
+    ids: Ints = np.cumsum(changed, dtype=dtype) - 1
+    return ids, np.flatnonzero(changed)

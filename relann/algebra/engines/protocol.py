@@ -1,0 +1,58 @@
+"""What every engine does: materialise content, number rows, group rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from relann.algebra.nodes import Node
+from relann.algebra.terms import Content
+
+Ints = npt.NDArray[np.integer[Any]]
+
+
+class Relation(Protocol):
+    """Materialised rows, numbered 0 … count−1, in whatever form the engine likes."""
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+
+
+class Engine(Protocol):
+    """The content side of the algebra over one database.
+
+    Nodes are content only. Their leaves are Scan, Query and `plan.Held`, which `held` resolves; a
+    Held relation shows its columns and its row number. Every method is deterministic: the same data
+    gives the same rows in the same order, whatever the number of threads.
+    """
+
+    def rows(
+        self,
+        node: Node,
+        columns: Sequence[str],
+        order: Sequence[str],
+        held: Mapping[int, Any],
+    ) -> Any:
+        """The rows of a node as a Relation with `columns`, sorted by `order` (NULLs last) first."""
+
+    def groups(
+        self, source: Any, keys: Sequence[str], aggregates: Mapping[str, Content]
+    ) -> tuple[Any, Ints]:
+        """One row per distinct `keys` (NULLs equal; one row in all without keys), with aggregates.
+
+        Also the group of every source row. Groups are numbered in the order of their first row.
+        """
+
+    def stack(self, parts: Sequence[tuple[Any, Sequence[Content]]], names: Sequence[str]) -> Any:
+        """The parts' rows one after the other; each part gives one expression for each name."""
+
+    def arrays(self, source: Any, contents: Sequence[Content]) -> list[pa.Array]:
+        """Each expression for every row of the relation, in row order."""
+
+    def data_version(self, tables: Sequence[str]) -> str:
+        """A fingerprint of the tables' contents: changes when any row does."""

@@ -1,0 +1,231 @@
+"""Products with weights moved to where they run on the fewest rows × width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from relann.algebra.nodes import Aggregate, Join, Map, Node, Reduce, Select, passed
+from relann.algebra.statistics import Statistics
+from relann.algebra.terms import (
+    Apply,
+    Coalesce,
+    Constant,
+    Content,
+    Dropout,
+    Encode,
+    Field,
+    Learned,
+    Lift,
+    Linear,
+    Lookup,
+    Norm,
+    Term,
+    Tokens,
+)
+
+MOVE = 16
+"""What moving one element of a row through memory costs, in multiply-adds.
+
+From the fastest sparse product and dense product on 2 cores: about 0.3 ns and 0.02 ns.
+"""
+
+
+def push_term_below_join(node: Node, statistics: Statistics) -> Node | None:
+    """f(gather(x)) = gather(f(x)): a term of one side of a join runs on that side's rows.
+
+    Fires when the side has so many fewer rows than the join that the term costs less there. On the
+    side an outer join fills with NULLs only for terms that a NULL makes NULL; never for dropout or
+    batch normalisation, which look at the rows they run on.
+    """
+    if not isinstance(node, Map):
+        return None
+    select, join = _join_below(node.source)
+    if join is None:
+        return None
+    for number, side in enumerate((join.left, join.right)):
+        if number == 1 and join.kind in ("semi", "anti"):
+            continue
+        filled = join.kind == "full" or (join.kind in ("left", "asof_left") and number == 1)
+        terms = list(_one_sided(node, side, filled))
+        rows, joined = statistics.rows(side), statistics.rows(node.source)
+        moved = [
+            t for t in terms if _cost(t, rows) + MOVE * joined * t.width < _cost_here(t, joined)
+        ]
+        if moved:
+            return _moved_to_side(node, select, join, number, moved)
+    return None
+
+
+def _join_below(source: Node) -> tuple[Select | None, Join | None]:
+    if isinstance(source, Select) and isinstance(source.source, Join):
+        return source, source.source
+    return None, source if isinstance(source, Join) else None
+
+
+def _one_sided(node: Map, side: Node, filled: bool) -> Iterator[Term]:
+    """Maximal terms that read columns of one side only and do real work."""
+    names = set(side.names)
+    found: dict[Term, None] = {}
+
+    def visit(term: Term) -> None:
+        if term.columns and term.columns <= names and _worth(term) and _movable(term, filled):
+            found[term] = None
+        else:
+            for child in term.children:
+                visit(child)
+
+    for _, value in node.outputs:
+        if isinstance(value, Term):
+            visit(value)
+    return iter(found)
+
+
+def _worth(term: Term) -> bool:
+    return any(isinstance(t, Linear | Lookup | Tokens | Encode) for t in term.walk())
+
+
+def _movable(term: Term, filled: bool) -> bool:
+    for inner in term.walk():
+        if isinstance(inner, Dropout) or (isinstance(inner, Norm) and inner.kind == "batch"):
+            return False
+        if any(c.windowed for c in inner.contents):
+            return False
+        lenient = isinstance(inner, Coalesce | Encode | Lookup | Tokens | Learned) or (
+            isinstance(inner, Linear) and inner.per is not None
+        )
+        if filled and lenient:
+            return False
+    return True
+
+
+def _cost(term: Term, rows: int) -> float:
+    """Multiply-adds of a term over its rows, moving its results included."""
+    work = 0.0
+    for inner in set(term.walk()):
+        if isinstance(inner, Linear):
+            work += inner.argument.width * inner.width
+        if not isinstance(inner, Field | Constant):
+            work += MOVE * inner.width
+    return rows * work
+
+
+def _cost_here(term: Term, rows: int) -> float:
+    """The same above the join, gathering what the term reads included."""
+    read = sum(t.width for t in set(term.walk()) if isinstance(t, Field | Lift))
+    return _cost(term, rows) + MOVE * rows * read
+
+
+def _moved_to_side(
+    node: Map, select: Select | None, join: Join, number: int, moved: list[Term]
+) -> Node:
+    side = join.sources[number]
+    taken = set(join.left.names) | set(join.right.names)
+    fresh = {term: _unused("term", taken) for term in moved}
+    outputs = [(c.name, passed(c)) for c in side.columns]
+    outputs += [(name, term) for term, name in fresh.items()]
+    sides = [join.left, join.right]
+    sides[number] = Map(side, tuple(outputs))
+    below: Node = join.rebuilt(tuple(sides))
+    if select is not None:
+        below = Select(below, select.predicate)
+
+    def swap(term: Term) -> Term:
+        if term in fresh:
+            return Field(fresh[term], term.width)
+        children = tuple(swap(c) for c in term.children)
+        return term if children == term.children else term.rebuilt(children)
+
+    return Map(below, tuple((n, swap(v) if isinstance(v, Term) else v) for n, v in node.outputs))
+
+
+def pull_linear_above_sum(node: Node, statistics: Statistics) -> Node | None:
+    """Σ(xW + b) = (Σx)W + nb, Σ s·xW = (Σ s·x)W, avg(xW + b) = avg(x)W + b.
+
+    One product for each group instead of one for each row; fires when that costs less than running
+    the product on the rows, or on the rows of the one side of a join that x comes from. Never for
+    Σ s·(xW + b): Σ s over the rows where x is not NULL would be a further sum.
+    """
+    match node:
+        case Aggregate(Map(source, inner), _, outputs):
+            terms = dict(inner)
+            for name, value in outputs:
+                if not isinstance(value, Reduce) or value.how not in ("sum", "avg"):
+                    continue
+                term = terms[value.column]
+                linear, scale = _scaled_linear(term)
+                if linear is None or linear.per is not None:
+                    continue
+                if scale is not None and (value.how == "avg" or linear.bias is not None):
+                    continue
+                if _cheaper_above(linear, source, node, statistics):
+                    return _pulled(node, name, value, linear, scale)
+    return None
+
+
+def _scaled_linear(term: Content | Term) -> tuple[Linear | None, Term | None]:
+    if isinstance(term, Linear):
+        return term, None
+    if isinstance(term, Apply) and term.operation == "mul":
+        left, right = term.arguments
+        if isinstance(left, Linear) and right.width == 1:
+            return left, right
+        if isinstance(right, Linear) and left.width == 1:
+            return right, left
+    return None, None
+
+
+def _cheaper_above(linear: Linear, source: Node, node: Node, statistics: Statistics) -> bool:
+    rows, groups = statistics.rows(source), statistics.rows(node)
+    wide, narrow = linear.argument.width, linear.width
+    fewest = min([rows, *(statistics.rows(s) for s in _sides_of(source, linear))])
+    stay = fewest * wide * narrow + MOVE * rows * narrow
+    above = MOVE * rows * wide + groups * wide * narrow
+    return above < stay
+
+
+def _sides_of(source: Node, linear: Linear) -> list[Node]:
+    """The relations of a tree of joins that hold all columns the term reads."""
+    _, join = _join_below(source)
+    if join is None or not _movable(linear, filled=False):
+        return []
+    found = []
+    for side in (join.left, join.right):
+        if linear.columns <= set(side.names):
+            found += [side, *_sides_of(side, linear)]
+    return found
+
+
+def _pulled(node: Aggregate, name: str, value: Reduce, linear: Linear, scale: Term | None) -> Node:
+    assert isinstance(node.source, Map)
+    below = dict(node.source.outputs)
+    taken = set(below) | set(node.names)
+    argument = _unused("argument", taken)
+    x = linear.argument
+    below[argument] = x if scale is None else Apply("mul", (x, scale))
+    reductions = {n: v for n, v in node.outputs if n != name}
+    reductions[name] = replace(value, column=argument)
+    result: Term = replace(linear, argument=Field(name, x.width), bias=None)
+    if linear.bias is not None:
+        bias: Term = Learned(linear.bias)
+        if value.how == "sum":
+            count = _unused("count", taken)
+            reductions[count] = Reduce("count", argument, value.where)
+            bias = Apply("mul", (Field(count, 1), bias))
+        result = Apply("add", (result, bias))
+    grouped = Aggregate(
+        Map(node.source.source, tuple(below.items())), node.by, tuple(reductions.items())
+    )
+    kept = {c.name: result if c.name == name else passed(c) for c in node.columns}
+    return Map(grouped, tuple(kept.items()))
+
+
+def _unused(hint: str, taken: set[str]) -> str:
+    number = 0
+    while f"{hint} {number}" in taken:
+        number += 1
+    taken.add(f"{hint} {number}")
+    return f"{hint} {number}"
+
+
+RULES = (pull_linear_above_sum, push_term_below_join)

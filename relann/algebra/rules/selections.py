@@ -1,0 +1,53 @@
+"""Selections moved down, so that fewer rows are composed and computed."""
+
+from __future__ import annotations
+
+from relann.algebra.nodes import Aggregate, Map, Node, Select, Union, Window
+from relann.algebra.statistics import Statistics
+from relann.algebra.terms import Content
+
+
+def push_selection_below_map(node: Node, _: Statistics) -> Node | None:
+    """σ_p(π_f(q)) = π_f(σ_{p∘f}(q)), when neither p nor f looks at other rows."""
+    match node:
+        case Select(Map(source, outputs), predicate):
+            below = {n: v for n, v in outputs if isinstance(v, Content)}
+            if predicate.windowed or any(v.windowed for v in below.values()):
+                return None
+            moved = predicate.substituted({n: v.sql for n, v in below.items()})
+            return Map(Select(source, moved), outputs)
+    return None
+
+
+def push_selection_below_aggregate(node: Node, _: Statistics) -> Node | None:
+    """σ_p(γ_k(q)) = γ_k(σ_p(q)), when p reads only keys and there is at least one key."""
+    match node:
+        case Select(Aggregate(source, by, outputs), predicate):
+            if by and predicate.columns <= set(by) and not predicate.windowed:
+                return Aggregate(Select(source, predicate), by, outputs)
+    return None
+
+
+def push_selection_below_window(node: Node, _: Statistics) -> Node | None:
+    """σ_p(ω_k(q)) = ω_k(σ_p(q)), when p reads only partition columns of every window."""
+    match node:
+        case Select(Window(source, outputs), predicate) if not predicate.windowed:
+            if all(predicate.columns <= set(over.partition) for _, over in outputs):
+                return Window(Select(source, predicate), outputs)
+    return None
+
+
+def push_selection_below_union(node: Node, _: Statistics) -> Node | None:
+    """σ_p(a ⊎ b) = σ_p(a) ⊎ σ_p(b)."""
+    match node:
+        case Select(Union(parts), predicate) if not predicate.windowed:
+            return Union(tuple(Select(p, predicate) for p in parts))
+    return None
+
+
+RULES = (
+    push_selection_below_map,
+    push_selection_below_aggregate,
+    push_selection_below_window,
+    push_selection_below_union,
+)

@@ -1,0 +1,95 @@
+"""Content queries as DuckDB SQL: the one place where nodes become text a database runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from relann.algebra.nodes import (
+    Aggregate,
+    Alias,
+    Join,
+    Map,
+    Node,
+    Query,
+    Scan,
+    Select,
+    Union,
+)
+from relann.algebra.plan import Held
+from relann.algebra.terms import Content, quoted
+from relann.errors import PlanError
+
+_JOINS = {
+    "inner": "JOIN",
+    "left": "LEFT JOIN",
+    "full": "FULL JOIN",
+    "semi": "SEMI JOIN",
+    "anti": "ANTI JOIN",
+    "asof": "ASOF JOIN",
+    "asof_left": "ASOF LEFT JOIN",
+}
+
+
+def node_to_sql(node: Node, held_to_sql: Callable[[Held], str]) -> str:
+    """A content-only node as one SELECT; nodes read twice become common table expressions.
+
+    `held_to_sql` names the relation that holds the rows of an earlier space.
+    """
+    uses = Counter(source for n in node.walk() for source in n.sources)
+    names: dict[Node, str] = {}
+    shared: list[str] = []
+
+    def source(of: Node) -> str:
+        return names[of] if of in names else f"({body(of)})"
+
+    def body(of: Node) -> str:
+        match of:
+            case Held():
+                return f"SELECT {_columns(of)} FROM {held_to_sql(of)}"
+            case Scan(table):
+                return f"SELECT {_columns(of)} FROM {table}"
+            case Query(sql):
+                return f"SELECT {_columns(of)} FROM ({sql})"
+            case Alias(inner, _):
+                pairs = zip(inner.names, of.names, strict=True)
+                renamed = ", ".join(f"{quoted(old)} AS {quoted(new)}" for old, new in pairs)
+                return f"SELECT {renamed or '1 AS one'} FROM {source(inner)}"
+            case Select(inner, predicate):
+                return f"SELECT * FROM {source(inner)} WHERE {predicate.sql}"
+            case Map(inner, outputs):
+                return f"SELECT {_outputs(outputs)} FROM {source(inner)}"
+            case Join(left, right, "inner", None):
+                return f"SELECT * FROM {source(left)} CROSS JOIN {source(right)}"
+            case Join(left, right, kind, Content() as on):
+                return f"SELECT * FROM {source(left)} {_JOINS[kind]} {source(right)} ON {on.sql}"
+            case Aggregate(inner, by, outputs):
+                keys = [quoted(k) for k in by]
+                select = ", ".join([*keys, *([_outputs(outputs)] if outputs else [])])
+                if not keys:
+                    return f"SELECT {select or '1 AS one'} FROM {source(inner)}"
+                return f"SELECT {select} FROM {source(inner)} GROUP BY {', '.join(keys)}"
+            case Union(parts):
+                return " UNION ALL ".join(f"SELECT {_columns(p)} FROM {source(p)}" for p in parts)
+        raise PlanError(f"{type(of).__name__} has no meaning in SQL")
+
+    for inner in node.walk():
+        if uses[inner] > 1 and not isinstance(inner, Scan | Held):
+            text = body(inner)
+            names[inner] = f"s{len(names)}"
+            shared.append(f"{names[inner]} AS ({text})")
+    ctes = f"WITH {', '.join(shared)} " if shared else ""
+    return ctes + body(node)
+
+
+def _columns(node: Node) -> str:
+    return ", ".join(quoted(n) for n in node.names) or "1 AS one"
+
+
+def _outputs(outputs: tuple[tuple[str, object], ...]) -> str:
+    parts = []
+    for name, value in outputs:
+        if not isinstance(value, Content):
+            raise PlanError(f"`{name}` is learned; the database computes content only")
+        parts.append(f"{value.sql} AS {quoted(name)}")
+    return ", ".join(parts) or "1 AS one"

@@ -1,0 +1,1 @@
+"""Query programs: training, evaluation, prediction and the library of layers."""

@@ -1,0 +1,85 @@
+"""A query program: text bound to a database, rewritten, planned, and its row maps."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+
+from sqlglot import exp
+
+from relann.algebra.bind import Layers, bind
+from relann.algebra.engines.protocol import Engine
+from relann.algebra.explain import explain
+from relann.algebra.lower import lower
+from relann.algebra.nodes import Node, Query, Scan
+from relann.algebra.optimize import Optimised, optimise
+from relann.algebra.plan import Plan
+from relann.algebra.rowmaps import RowMaps, build
+from relann.algebra.statistics import Statistics
+from relann.schema import Catalog
+
+
+@dataclass(frozen=True)
+class Program:
+    """One lifted query from text to plan; reads statistics of the data, but no rows."""
+
+    node: Node
+    statistics: Statistics
+
+    @classmethod
+    def compile(
+        cls,
+        body: exp.Expr,
+        text: str,
+        catalog: Catalog,
+        layers: Layers,
+        name: str = "query",
+        hidden: tuple[str, ...] = (),
+    ) -> Program:
+        """The program of a parsed SELECT; arguments as `bind` has them."""
+        node = bind(body, text, catalog, layers, name, hidden)
+        return cls(node, Statistics(catalog.estimate))
+
+    @cached_property
+    def optimised(self) -> Optimised:
+        """The query after all rewrites."""
+        return optimise(self.node, self.statistics)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What the optimised query lowers to."""
+        return lower(self.optimised.node)
+
+    @cached_property
+    def tables(self) -> tuple[str, ...]:
+        """The tables and views read, as quoted SQL."""
+        found: dict[str, None] = {}
+        for node in self.node.walk():
+            if isinstance(node, Scan):
+                found[node.table] = None
+            elif isinstance(node, Query):
+                found.update(dict.fromkeys(node.tables))
+        return tuple(found)
+
+    def explain(self) -> str:
+        """The lifted query, the optimised query and the plan, as text."""
+        return explain(self.node, self.optimised, self.plan, self.statistics)
+
+
+class MapCache:
+    """Row maps by plan and data version: built once, as long as no table they read changes."""
+
+    def __init__(self, most: int = 4) -> None:
+        self._most = most
+        self._held: OrderedDict[tuple[Plan, str], RowMaps] = OrderedDict()
+
+    def maps(self, program: Program, engine: Engine) -> RowMaps:
+        """The row maps of a program on the data as it is now."""
+        key = (program.plan, engine.data_version(program.tables))
+        if key not in self._held:
+            self._held[key] = build(program.plan, engine)
+            while len(self._held) > self._most:
+                self._held.popitem(last=False)
+        self._held.move_to_end(key)
+        return self._held[key]

@@ -1,0 +1,1 @@
+"""What tuples carry: parameters, encodings and kernels, run by torch."""

@@ -1,0 +1,162 @@
+"""What a database holds: tables, columns, types, keys and sizes, as the binder asks for them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import duckdb
+
+from relann.errors import DataError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, view or file. `name` is quoted SQL; `columns` maps names to DuckDB types.
+
+    `keys` are the columns of declared primary and foreign keys; `rows` is the database's estimate.
+    """
+
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    keys: frozenset[str] = frozenset()
+    rows: int | None = None
+
+
+class TypeFailure(Exception):
+    """DuckDB refused an expression; `index` says which of those asked for."""
+
+    def __init__(self, index: int, message: str) -> None:
+        self.index = index
+        self.message = message
+        super().__init__(message)
+
+
+class Catalog:
+    """The schema of one DuckDB connection, read when asked; sees what the connection sees."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def table(self, name: str) -> Table | None:
+        """The table of this name (quoted SQL, perhaps qualified), None when there is none."""
+        try:
+            columns = self.query(f"SELECT * FROM {name}")
+        except DataError:
+            return None
+        return Table(name, columns, self._keys(name), self._rows(name))
+
+    def names(self) -> list[str]:
+        """Names of all tables and views, qualified where they stand outside the current schema."""
+        rows = self._connection.execute(
+            "SELECT CASE WHEN database_name = current_database() "
+            "AND schema_name = current_schema() THEN name "
+            "ELSE concat_ws('.', database_name, schema_name, name) END FROM ("
+            " SELECT database_name, schema_name, table_name AS name FROM duckdb_tables() "
+            " UNION ALL SELECT database_name, schema_name, view_name FROM duckdb_views() "
+            " WHERE NOT internal) ORDER BY 1"
+        ).fetchall()
+        return [name for (name,) in rows]
+
+    @cached_property
+    def aggregates(self) -> frozenset[str]:
+        """Lower-case names of the database's aggregate functions."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT function_name FROM duckdb_functions() "
+            "WHERE function_type = 'aggregate'"
+        ).fetchall()
+        return frozenset(name.lower() for (name,) in rows)
+
+    def suggestion(self, name: str) -> str:
+        """` Did you mean …?` for a table that does not exist."""
+        return did_you_mean(name, self.names())
+
+    def query(self, sql: str) -> tuple[tuple[str, str], ...]:
+        """Names and types of a SELECT's columns; DataError with DuckDB's words if it refuses."""
+        try:
+            described = self._connection.execute(f"DESCRIBE {sql}").fetchall()
+        except duckdb.Error as error:
+            raise DataError(duckdb_message(error)) from error
+        return tuple((row[0], row[1]) for row in described)
+
+    def number(self, sql: str) -> float:
+        """The value of a constant numeric expression."""
+        ((value,),) = self._connection.execute(f"SELECT ({sql})::DOUBLE").fetchall()
+        return float(value)
+
+    def estimate(self, sql: str) -> int:
+        """How many rows the database expects a SELECT to give; reads statistics, not rows."""
+        try:
+            found = self._connection.execute(f"EXPLAIN (FORMAT json) {sql}").fetchall()
+        except duckdb.Error as error:
+            raise DataError(f"the database refused the query: {duckdb_message(error)}") from error
+        pending = json.loads(found[0][1])
+        while pending:
+            operator = pending.pop(0)
+            if rows := operator.get("extra_info", {}).get("Estimated Cardinality"):
+                return int(rows)
+            pending = operator.get("children", []) + pending
+        return 1
+
+    def types(self, columns: Mapping[str, str], expressions: Sequence[str]) -> list[str]:
+        """The types of SQL expressions over columns of given types; aggregates are allowed.
+
+        Raises TypeFailure for the first expression that DuckDB refuses.
+        """
+        try:
+            return self._types(columns, expressions)
+        except duckdb.Error:
+            for index, expression in enumerate(expressions):
+                try:
+                    self._types(columns, [expression])
+                except duckdb.Error as error:
+                    raise TypeFailure(index, duckdb_message(error)) from error
+            raise
+
+    def _types(self, columns: Mapping[str, str], expressions: Sequence[str]) -> list[str]:
+        if not expressions:
+            return []
+        given = ", ".join(f'NULL::{t} AS "{quote(n)}"' for n, t in columns.items()) or "NULL AS n"
+        wanted = ", ".join(f"({e})" for e in expressions)
+        found = self._connection.execute(f"DESCRIBE SELECT {wanted} FROM (SELECT {given})")
+        return [row[1] for row in found.fetchall()]
+
+    def _keys(self, name: str) -> frozenset[str]:
+        last = unquoted(name.split(".")[-1])
+        found = self._connection.execute(
+            "SELECT constraint_column_names FROM duckdb_constraints() "
+            "WHERE table_name = ? AND constraint_type IN ('PRIMARY KEY', 'FOREIGN KEY', 'UNIQUE')",
+            [last],
+        ).fetchall()
+        return frozenset(column for (columns,) in found for column in columns)
+
+    def _rows(self, name: str) -> int | None:
+        last = unquoted(name.split(".")[-1])
+        found = self._connection.execute(
+            "SELECT estimated_size FROM duckdb_tables() WHERE table_name = ?", [last]
+        ).fetchall()
+        return int(found[0][0]) if found else None
+
+
+def quote(name: str) -> str:
+    """A name with its double quotes doubled, to stand inside double quotes."""
+    return name.replace('"', '""')
+
+
+def unquoted(name: str) -> str:
+    """A quoted SQL identifier as a plain name."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+@lru_cache(maxsize=1)
+def _noise() -> re.Pattern[str]:
+    return re.compile(r"^(Binder|Catalog|Parser|Conversion|Invalid Input|\w+) Error: ")
+
+
+def duckdb_message(error: duckdb.Error) -> str:
+    """DuckDB's own words: no prefix, no excerpt of generated SQL, no list of overloads."""
+    message = _noise().sub("", str(error)).split("LINE ")[0].split("\tCandidate functions")[0]
+    return " ".join(message.split())

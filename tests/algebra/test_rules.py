@@ -1,0 +1,33 @@
+"""Rewrites before and after, as golden text; also where a rule must not fire."""
+
+from __future__ import annotations
+
+import pytest
+
+from relann.algebra.explain import node_to_text, plan_to_text
+from relann.algebra.lower import lower
+from relann.algebra.optimize import optimise
+from relann.algebra.statistics import Statistics
+from relann.schema import Catalog
+from tests import golden
+from tests.fixtures import bound, papers
+
+
+def _render(sql: str) -> str:
+    con = papers()
+    statistics = Statistics(Catalog(con).estimate)
+    optimised = optimise(bound(con, sql), statistics)
+    fired = ", ".join(f"{n} ×{k}" for n, k in optimised.fired.items()) or "none"
+    return "\n".join(
+        [
+            f"fired: {fired}",
+            node_to_text(optimised.node, None, 0),
+            plan_to_text(lower(optimised.node)),
+        ]
+    )
+
+
+@pytest.mark.parametrize("name", [c.name for c in golden.read("rules.sql")])
+def test_rewrites(name: str) -> None:
+    """Each query optimises to the plan in the file."""
+    golden.check("rules.sql", name, _render)
