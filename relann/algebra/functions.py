@@ -46,6 +46,9 @@ BUCKETS = 1 << 14
 """Rows of the table that the words of `text` hash into."""
 
 ACTIVATIONS = ("relu", "gelu", "tanh", "sigmoid", "leaky_relu", "elu")
+INITIALS = ("normal", "glorot", "zeros", "ones")
+"""How the numbers of `param` and `embedding` may start."""
+
 _OURS = frozenset(
     [
         "linear",
@@ -410,23 +413,26 @@ class _Call:
         return term
 
     def _embedding(self, most: int | None = None) -> Term:
-        self._allow(2, 2, "share")
+        self._allow(2, 2, "share", "initial")
         width = self._width(self.positional[1])
         key = self._key(self.positional[0], most)
-        return Lookup(self._parameter("weight", (width,), "normal"), key)
+        return Lookup(self._parameter("weight", (width,), self._initial()), key)
 
     def _category(self) -> Term:
         return self._embedding(CATEGORIES)
 
     def _param(self) -> Term:
         self._allow(1, 1, "per", "share", "initial")
-        initial = self.named.get("initial")
-        kinds = ("normal", "zeros", "ones")
-        if initial is not None and not (isinstance(initial, exp.Literal) and initial.this in kinds):
-            raise self._error(f"`initial =>` takes one of {listing(kinds)}", initial)
-        kind = str(initial.this) if initial is not None else "normal"
-        per = self._per()
-        return Learned(self._parameter("value", (self._width(self.positional[0]),), kind), per)
+        width, per = self._width(self.positional[0]), self._per()
+        return Learned(self._parameter("value", (width,), self._initial()), per)
+
+    def _initial(self) -> str:
+        node = self.named.get("initial")
+        if node is None:
+            return "normal"
+        if isinstance(node, exp.Literal) and node.this in INITIALS:
+            return str(node.this)
+        raise self._error(f"`initial =>` takes one of {listing(INITIALS)}", node)
 
     def _layer_norm(self) -> Term:
         return self._norm("layer")

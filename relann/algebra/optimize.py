@@ -16,7 +16,10 @@ Rule = Callable[[Node, Statistics], Node | None]
 
 ORDER: tuple[tuple[Rule, ...], ...] = (
     (*structure.RULES, *selections.RULES),  # first: the other rules look for Map over Join
-    (*linear.RULES, *structure.RULES),  # products move once selections stand where they stay
+    # products move once selections stand where they stay; up first, since a product that went down
+    # to one side of a join cannot be seen from the sum above it any more
+    (linear.pull_linear_above_sum, *structure.RULES),
+    (linear.push_term_below_join, *structure.RULES),
 )
 """Groups of rules, each applied until nothing changes, one group after the other."""
 

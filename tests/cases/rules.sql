@@ -90,12 +90,14 @@ FROM cites c JOIN paper p ON p.id = c.src GROUP BY c.dst;
 -- case: push_term_below_join does not touch coalesce on the side a left join fills
 SELECT c.dst, sum(linear(coalesce(p.x, 1), 16)) AS z
 FROM cites c LEFT JOIN paper p ON p.id = c.src AND p.year > 2000 GROUP BY c.dst;
--- | fired: fold_alias_into_map ×1
--- | π Map (dst, z)
+-- | fired: fold_alias_into_map ×1, pull_linear_above_sum ×1, merge_maps ×1
+-- | π Map (dst)
+-- |     z = (linear(aggregate 0, 16, bias => false) + (count 0 * param(16)))  [16]
 -- |   γ Aggregate by c.dst
--- |       aggregate 0 = sum(argument 0)
+-- |       aggregate 0 = sum(argument 1)
+-- |       count 0 = count(argument 1)
 -- |     π Map (c.dst)
--- |         argument 0 = linear(coalesce(p.x, 1), 16)  [16]
+-- |         argument 1 = coalesce(p.x, 1)  [32]
 -- |       ⟕ Join p.id = c.src AND p.year > 2000
 -- |         ρ Alias c
 -- |           Scan cites (src, dst)
@@ -111,9 +113,13 @@ FROM cites c LEFT JOIN paper p ON p.id = c.src AND p.year > 2000 GROUP BY c.dst;
 -- |     %1   #1  [32]  Gather %0 by #0
 -- |     %2   #1  [1]  Constant 1
 -- |     %3   #1  [32]  Coalesce coalesce(%1, %2)
--- |     %4   #1  [16]  MatMul linear(%3, 16)  m.linear_0.weight
--- |     %5   #2  [16]  SegmentReduce sum %4
--- |   result  #2: dst, z = %5
+-- |     %4   #2  [32]  SegmentReduce sum %3
+-- |     %5   #2  [1]  SegmentReduce count %3
+-- |     %6   #2  [16]  MatMul linear(%4, 16, bias => false)  m.linear_0.weight
+-- |     %7   #2  [16]  Learned param(16)
+-- |     %8   #2  [16]  Apply (%5 * %7)
+-- |     %9   #2  [16]  Apply (%6 + %8)
+-- |   result  #2: dst, z = %9
 
 -- case: push_term_below_join moves a strict term below a left join
 SELECT c.dst, sum(relu(linear(p.x, 16))) AS z
@@ -170,31 +176,32 @@ FROM cites c JOIN paper p ON p.id = c.src JOIN venue v ON v.id = p.venue GROUP B
 
 -- case: pull_linear_above_sum: one product for each venue
 SELECT p.venue, sum(linear(p.x, 16)) AS z, avg(linear(p.x, 4)) AS y FROM paper p GROUP BY p.venue;
--- | fired: fold_alias_into_map ×1, merge_maps ×2, pull_linear_above_sum ×1
--- | π Map (venue, y)
+-- | fired: fold_alias_into_map ×1, merge_maps ×3, pull_linear_above_sum ×2
+-- | π Map (venue)
 -- |     z = (linear(aggregate 0, 16, bias => false) + (count 0 * param(16)))  [16]
+-- |     y = linear(aggregate 1, 4)  [4]
 -- |   γ Aggregate by p.venue
--- |       aggregate 1 = avg(argument 1)
 -- |       aggregate 0 = sum(argument 2)
 -- |       count 0 = count(argument 2)
+-- |       aggregate 1 = avg(argument 3)
 -- |     π Map (p.venue)
--- |         argument 1 = linear(x, 4)  [4]
 -- |         argument 2 = x  [32]
+-- |         argument 3 = x  [32]
 -- |       Scan paper (venue, x)
 -- |   rows, numbered once
 -- |     #0  Rows of paper → x, venue, sorted by venue
 -- |     #1  Groups of #0 by venue
 -- |   numbers, every epoch
 -- |     %0   #0  [32]  Lift x
--- |     %1   #0  [4]  MatMul linear(%0, 4)  m.linear_1.weight
--- |     %2   #1  [4]  SegmentReduce avg %1
--- |     %3   #1  [32]  SegmentReduce sum %0
--- |     %4   #1  [1]  SegmentReduce count %0
--- |     %5   #1  [16]  MatMul linear(%3, 16, bias => false)  m.linear_0.weight
--- |     %6   #1  [16]  Learned param(16)
--- |     %7   #1  [16]  Apply (%4 * %6)
--- |     %8   #1  [16]  Apply (%5 + %7)
--- |   result  #1: venue, z = %8, y = %2
+-- |     %1   #1  [32]  SegmentReduce sum %0
+-- |     %2   #1  [1]  SegmentReduce count %0
+-- |     %3   #1  [32]  SegmentReduce avg %0
+-- |     %4   #1  [16]  MatMul linear(%1, 16, bias => false)  m.linear_0.weight
+-- |     %5   #1  [16]  Learned param(16)
+-- |     %6   #1  [16]  Apply (%2 * %5)
+-- |     %7   #1  [16]  Apply (%4 + %6)
+-- |     %8   #1  [4]  MatMul linear(%3, 4)  m.linear_1.weight
+-- |   result  #1: venue, z = %7, y = %8
 
 -- case: pull_linear_above_sum does not fire for max
 SELECT p.venue, max(linear(p.x, 16)) AS z FROM paper p GROUP BY p.venue;

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from relann.algebra.nodes import Aggregate, Join, Map, Node, Reduce, Select, passed
+from relann.algebra.nodes import (
+    Aggregate,
+    Alias,
+    Join,
+    Map,
+    Node,
+    Reduce,
+    Select,
+    Union,
+    Window,
+    passed,
+)
 from relann.algebra.statistics import Statistics
 from relann.algebra.terms import (
     Apply,
@@ -143,8 +154,9 @@ def pull_linear_above_sum(node: Node, statistics: Statistics) -> Node | None:
     """Σ(xW + b) = (Σx)W + nb, Σ s·xW = (Σ s·x)W, avg(xW + b) = avg(x)W + b.
 
     One product for each group instead of one for each row; fires when that costs less than running
-    the product on the rows, or on the rows of the one side of a join that x comes from. Never for
-    Σ s·(xW + b): Σ s over the rows where x is not NULL would be a further sum.
+    the product on the rows, or on the rows of the one side of a join that x comes from. A sum that
+    no parameter enters is made once and costs an epoch nothing. Never for Σ s·(xW + b): Σ s over
+    the rows where x is not NULL would be a further sum.
     """
     match node:
         case Aggregate(Map(source, inner), _, outputs):
@@ -158,7 +170,10 @@ def pull_linear_above_sum(node: Node, statistics: Statistics) -> Node | None:
                     continue
                 if scale is not None and (value.how == "avg" or linear.bias is not None):
                     continue
-                if _cheaper_above(linear, source, node, statistics):
+                summed_once = _is_fixed(linear.argument, source) and (
+                    scale is None or _is_fixed(scale, source)
+                )
+                if _cheaper_above(linear, source, node, summed_once, statistics):
                     return _pulled(node, name, value, linear, scale)
     return None
 
@@ -175,12 +190,40 @@ def _scaled_linear(term: Content | Term) -> tuple[Linear | None, Term | None]:
     return None, None
 
 
-def _cheaper_above(linear: Linear, source: Node, node: Node, statistics: Statistics) -> bool:
+def _is_fixed(term: Term, source: Node) -> bool:
+    """Whether a term over a node's columns is the same in every epoch."""
+    if term.parameters or any(isinstance(t, Dropout | Norm) for t in term.walk()):
+        return False
+    return all(_is_fixed_column(source, name) for name in term.fields)
+
+
+def _is_fixed_column(node: Node, name: str) -> bool:
+    match node:
+        case Map(source, outputs):
+            value = dict(outputs)[name]
+            return isinstance(value, Content) or _is_fixed(value, source)
+        case Alias(source, alias):
+            return _is_fixed_column(source, name[len(alias) + 1 :])
+        case Join(left, right):
+            return _is_fixed_column(left if name in left.by_name else right, name)
+        case Aggregate(source, by, outputs) if name not in by:
+            made = dict(outputs)[name]
+            return isinstance(made, Content) or _is_fixed_column(source, made.column)
+        case Window(source, windows) if name not in source.by_name:
+            return _is_fixed_column(source, dict(windows)[name].column)
+        case Union(parts):
+            return all(_is_fixed_column(part, name) for part in parts)
+    return all(_is_fixed_column(source, name) for source in node.sources)
+
+
+def _cheaper_above(
+    linear: Linear, source: Node, node: Node, summed_once: bool, statistics: Statistics
+) -> bool:
     rows, groups = statistics.rows(source), statistics.rows(node)
     wide, narrow = linear.argument.width, linear.width
     fewest = min([rows, *(statistics.rows(s) for s in _sides_of(source, linear))])
     stay = fewest * wide * narrow + MOVE * rows * narrow
-    above = MOVE * rows * wide + groups * wide * narrow
+    above = groups * wide * narrow + (0 if summed_once else MOVE * rows * wide)
     return above < stay
 
 
@@ -205,14 +248,12 @@ def _pulled(node: Aggregate, name: str, value: Reduce, linear: Linear, scale: Te
     below[argument] = x if scale is None else Apply("mul", (x, scale))
     reductions = {n: v for n, v in node.outputs if n != name}
     reductions[name] = replace(value, column=argument)
-    result: Term = replace(linear, argument=Field(name, x.width), bias=None)
-    if linear.bias is not None:
-        bias: Term = Learned(linear.bias)
-        if value.how == "sum":
-            count = _unused("count", taken)
-            reductions[count] = Reduce("count", argument, value.where)
-            bias = Apply("mul", (Field(count, 1), bias))
-        result = Apply("add", (result, bias))
+    result: Term = replace(linear, argument=Field(name, x.width))
+    if linear.bias is not None and value.how == "sum":
+        count = _unused("count", taken)
+        reductions[count] = Reduce("count", argument, value.where)
+        bias = Apply("mul", (Field(count, 1), Learned(linear.bias)))
+        result = Apply("add", (replace(linear, argument=Field(name, x.width), bias=None), bias))
     grouped = Aggregate(
         Map(node.source.source, tuple(below.items())), node.by, tuple(reductions.items())
     )
@@ -228,4 +269,3 @@ def _unused(hint: str, taken: set[str]) -> str:
     return f"{hint} {number}"
 
 
-RULES = (pull_linear_above_sum, push_term_below_join)
