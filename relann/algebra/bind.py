@@ -13,7 +13,7 @@ from relann.algebra.lineage import origins
 from relann.algebra.nodes import Column, Map, Node, Query, Scan, Union, passed
 from relann.algebra.scope import located, span_of
 from relann.algebra.select import SelectBinder
-from relann.algebra.sql import node_to_sql
+from relann.algebra.sql import content_side, node_to_sql
 from relann.algebra.terms import Content, Lift, Term, array_width, column, quoted
 from relann.errors import DataError, QueryError, SchemaError, Span, did_you_mean, listing
 from relann.schema import Catalog
@@ -210,7 +210,7 @@ class _Binder:
         sql = ast.sql(dialect="duckdb", comments=False)
         if needed:
             ctes = ", ".join(
-                f"{quoted(n)} AS ({node_to_sql(node, _no_held)})" for n, node in needed.items()
+                f"{quoted(n)} AS ({node_to_sql(content_side(node))})" for n, node in needed.items()
             )
             sql = f"WITH {ctes} SELECT * FROM ({sql})"
         try:
@@ -494,10 +494,6 @@ def _table_sql(table: exp.Table) -> str:
 
 def _plain(name: str) -> str:
     return name.replace('"', "")
-
-
-def _no_held(node: object) -> str:
-    raise AssertionError("a bound query holds no materialised rows")
 
 
 _QUOTED = re.compile(r"[\"'`]([^\"'`]+)[\"'`]|(?:name|function) (\w+)")

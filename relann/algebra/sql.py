@@ -15,6 +15,7 @@ from relann.algebra.nodes import (
     Scan,
     Select,
     Union,
+    Window,
 )
 from relann.algebra.plan import Held
 from relann.algebra.terms import Content, quoted
@@ -31,7 +32,30 @@ _JOINS = {
 }
 
 
-def node_to_sql(node: Node, held_to_sql: Callable[[Held], str]) -> str:
+def content_side(node: Node) -> Node:
+    """The query with everything learned left out: the same rows, content columns only."""
+
+    done: dict[Node, Node] = {}
+    for inner in node.walk():
+        match inner:
+            case Map(source, outputs):
+                kept = tuple((n, v) for n, v in outputs if isinstance(v, Content))
+                done[inner] = Map(done[source], kept)
+            case Aggregate(source, by, outputs):
+                counted = tuple((n, v) for n, v in outputs if isinstance(v, Content))
+                done[inner] = Aggregate(done[source], by, counted)
+            case Window(source, _):
+                done[inner] = done[source]
+            case _:
+                done[inner] = inner.rebuilt(tuple(done[s] for s in inner.sources))
+    return done[node]
+
+
+def _nothing_held(held: Held) -> str:
+    raise PlanError(f"space {held.space} is not materialised here")
+
+
+def node_to_sql(node: Node, held_to_sql: Callable[[Held], str] = _nothing_held) -> str:
     """A content-only node as one SELECT; nodes read twice become common table expressions.
 
     `held_to_sql` names the relation that holds the rows of an earlier space.

@@ -4,28 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from relann.algebra.nodes import Aggregate, Map, Node, Window
-from relann.algebra.sql import node_to_sql
-from relann.algebra.terms import Content
-
-
-def content_side(node: Node) -> Node:
-    """The query with everything learned left out: the same rows, content columns only."""
-
-    done: dict[Node, Node] = {}
-    for inner in node.walk():
-        match inner:
-            case Map(source, outputs):
-                kept = tuple((n, v) for n, v in outputs if isinstance(v, Content))
-                done[inner] = Map(done[source], kept)
-            case Aggregate(source, by, outputs):
-                counted = tuple((n, v) for n, v in outputs if isinstance(v, Content))
-                done[inner] = Aggregate(done[source], by, counted)
-            case Window(source, _):
-                done[inner] = done[source]
-            case _:
-                done[inner] = inner.rebuilt(tuple(done[s] for s in inner.sources))
-    return done[node]
+from relann.algebra.nodes import Node
+from relann.algebra.sql import content_side, node_to_sql
 
 
 class Statistics:
@@ -38,10 +18,6 @@ class Statistics:
     def rows(self, node: Node) -> int:
         """Estimated rows of a query, at least 1."""
         if node not in self._rows:
-            sql = node_to_sql(content_side(node), _nothing_held)
+            sql = node_to_sql(content_side(node))
             self._rows[node] = max(1, self._estimate(sql))
         return self._rows[node]
-
-
-def _nothing_held(node: object) -> str:
-    raise AssertionError("statistics are asked before anything is materialised")

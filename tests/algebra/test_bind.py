@@ -330,3 +330,19 @@ def test_layer_errors(con: duckdb.DuckDBPyConnection, text: str, message: str) -
     with pytest.raises(QueryError) as caught:
         bound(con, text, layers=_layers)
     assert message in str(caught.value)
+
+
+def test_content_of_a_lifted_relation(con: duckdb.DuckDBPyConnection) -> None:
+    """A sub-query that reads only content of a lifted one is content: DuckDB counts its rows."""
+    node = bound(
+        con,
+        "WITH h AS (SELECT c.dst AS id, sum(linear(p.x, 4)) AS z FROM cites c "
+        "JOIN paper p ON p.id = c.src GROUP BY c.dst), "
+        "loops AS (SELECT src, dst FROM cites UNION ALL SELECT id, id AS other FROM h), "
+        "degree AS (SELECT dst AS id, count(*) AS d FROM loops GROUP BY dst) "
+        "SELECT h.id, h.z / d.d AS z FROM h JOIN degree d USING (id)",
+    )
+    assert [str(c) for c in node.columns] == ["id INTEGER", "z embedding[4]"]
+    degrees = [n for n in nodes(node, Query) if "d" in n.names]
+    assert len(degrees) == 1
+    assert "linear" not in degrees[0].sql  # type: ignore[attr-defined]

@@ -216,6 +216,5 @@ def _runs(columns: Sequence[pa.ChunkedArray]) -> tuple[Ints, Ints]:
         if array.null_count:
             missing = array.is_null().to_numpy(zero_copy_only=False)
             changed[1:] |= missing[1:] != missing[:-1]
-    dtype = np.int32 if count < 2**31 else np.int64
-    ids: Ints = np.cumsum(changed, dtype=dtype) - 1
+    ids: Ints = (np.cumsum(changed) - 1).astype(np.int32 if count < 2**31 else np.int64)
     return ids, np.flatnonzero(changed)

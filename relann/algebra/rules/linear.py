@@ -267,5 +267,3 @@ def _unused(hint: str, taken: set[str]) -> str:
         number += 1
     taken.add(f"{hint} {number}")
     return f"{hint} {number}"
-
-

@@ -1,0 +1,1 @@
+"""DuckDB's scalar expressions, aggregates and windows evaluated in Python, value by value."""

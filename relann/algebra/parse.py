@@ -1,0 +1,230 @@
+"""Statements of a user's text: our heads read by hand, their bodies parsed, the rest left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlglot import Token, TokenType
+
+from relann.algebra.bodies import QUERY_HEADS
+from relann.algebra.cursor import Cursor
+from relann.algebra.lexing import Lexed, check_brackets, lex, nearest, word
+from relann.algebra.statements import (
+    CreateLayer,
+    CreateModel,
+    CreateTask,
+    Drop,
+    Explain,
+    LayerArgument,
+    Option,
+    Passthrough,
+    Show,
+    Statement,
+)
+from relann.errors import QueryError, Span
+
+_KINDS = ("MODEL", "TASK", "LAYER")
+_PLURALS = tuple(kind + "S" for kind in _KINDS)
+_HEADS = ("CREATE", "DROP", "SHOW", "EXPLAIN")
+_DUCKDB_KINDS = (
+    "DATABASE", "FUNCTION", "INDEX", "MACRO", "PERSISTENT", "SCHEMA", "SECRET", "SEQUENCE",
+    "TABLE", "TEMP", "TEMPORARY", "TRIGGER", "TYPE", "UNIQUE", "USER", "VARIABLE", "VIEW",
+)  # fmt: skip
+_DUCKDB_HEADS = (
+    "ABORT", "ALTER", "ANALYZE", "ATTACH", "BEGIN", "CALL", "CHECKPOINT", "COMMENT", "COMMIT",
+    "CONNECT", "COPY", "DEALLOCATE", "DELETE", "DESC", "DESCRIBE", "DETACH", "DISCONNECT", "END",
+    "EXECUTE", "EXPORT", "FORCE", "FROM", "GRANT", "IMPORT", "INSERT", "INSTALL", "LOAD", "MERGE",
+    "PIVOT", "PIVOT_LONGER", "PIVOT_WIDER", "PRAGMA", "PREPARE", "RESET", "REVOKE", "ROLLBACK",
+    "SELECT", "SET", "START", "SUMMARIZE", "TABLE", "TRUNCATE", "UNPIVOT", "UPDATE", "USE",
+    "VACUUM", "VALUES", "WITH",
+)  # fmt: skip
+
+
+def statements(text: str) -> list[Statement]:
+    """The statements of a text, in order; none for a text of blanks and comments.
+
+    Raises QueryError where a statement of ours is wrong, before anything has run. What stands
+    between two statements' spans is blanks, comments and semicolons.
+    """
+    lexed = lex(text)
+    found: list[Statement] = []
+    begin, tokens = 0, list[Token]()
+    for token in lexed.tokens:
+        if token.token_type != TokenType.SEMICOLON:
+            tokens.append(token)
+            continue
+        if tokens:
+            found.append(_statement(lexed, tokens, Span(text, begin, token.start)))
+        begin, tokens = token.end + 1, []
+    if tokens:
+        found.append(_statement(lexed, tokens, Span(text, begin, len(text))))
+    return found
+
+
+def explanation(text: str, analyze: bool = False) -> list[Explain]:
+    """What explaining a text means: a stored model's name, a query as a body, or statements.
+
+    Of statements, every model they create or explain. Raises QueryError when there is none.
+    """
+    lexed = lex(text)
+    tokens = [t for t in lexed.tokens if t.token_type != TokenType.SEMICOLON]
+    if not tokens:
+        raise QueryError("there is nothing to explain: give a model's name or a query")
+    cursor = Cursor(lexed, tokens)
+    if cursor.is_reference():
+        name, span = cursor.reference("model")
+        return [Explain(span, analyze, name, span, None)]
+    found: list[Explain] = []
+    for statement in statements(text):
+        match statement:
+            case Explain():
+                found.append(replace(statement, analyze=analyze or statement.analyze))
+            case CreateModel(span):
+                found.append(Explain(span, analyze, None, None, statement.body))
+            case Passthrough(span, own) if word(own[0]) in (*QUERY_HEADS, "("):
+                found.append(
+                    Explain(span, analyze, None, None, Cursor(lexed, own).body("the query"))
+                )
+    if not found:
+        raise QueryError("there is no model here to explain", cursor.whole)
+    return found
+
+
+def _statement(lexed: Lexed, tokens: list[Token], piece: Span) -> Statement:
+    cursor = Cursor(lexed, tokens)
+    if cursor.take("CREATE"):
+        replace = cursor.take("OR", "REPLACE")
+        for kind in _KINDS:
+            if cursor.take(kind):
+                check_brackets(lexed, tokens)
+                return _create(cursor, kind, replace)
+    elif cursor.take("EXPLAIN"):
+        analyze = cursor.take("ANALYZE")
+        if cursor.take("MODEL"):
+            check_brackets(lexed, tokens)
+            return _explain(cursor, analyze)
+    elif cursor.take("DROP"):
+        for kind in _KINDS:
+            if cursor.take(kind):
+                return _drop(cursor, kind)
+    elif cursor.take("SHOW"):
+        for kind in _KINDS:
+            if cursor.take(kind + "S"):
+                cursor.end(f"SHOW {kind}S takes nothing more")
+                return Show(cursor.whole, kind.lower() + "s")
+    _refuse_near_misses(lexed, tokens)
+    return Passthrough(piece, tuple(tokens))
+
+
+def _create(cursor: Cursor, kind: str, replace: bool) -> Statement:
+    what = kind.lower()
+    if cursor.at("IF", "NOT", "EXISTS"):
+        raise cursor.error(f"a {what} has no IF NOT EXISTS; write CREATE OR REPLACE {kind}")
+    name, name_span = cursor.name(what)
+    head = (cursor.whole, name, name_span, replace)
+    if kind == "LAYER":
+        arguments = _layer_arguments(cursor)
+        _as(cursor, "AS before the layer's query")
+        return CreateLayer(*head, arguments, cursor.body("the layer's query"))
+    options = _options(cursor)
+    wanted = "AS" if options else "OPTIONS (…) or AS"
+    _as(cursor, f"{wanted} before the {what}'s query")
+    if kind == "MODEL":
+        return CreateModel(*head, options, cursor.body("the model's query"))
+    if cursor.at("PREDICT"):
+        return CreateTask(*head, options, None, cursor.rest())
+    return CreateTask(*head, options, cursor.body("the task's query"), None)
+
+
+def _explain(cursor: Cursor, analyze: bool) -> Explain:
+    if cursor.take("AS"):
+        return Explain(cursor.whole, analyze, None, None, cursor.body("the model's query"))
+    name, span = cursor.reference("model")
+    cursor.end("the statement should end here; to explain a query write EXPLAIN MODEL AS SELECT …")
+    return Explain(cursor.whole, analyze, name, span, None)
+
+
+def _drop(cursor: Cursor, kind: str) -> Drop:
+    if_exists = cursor.take("IF", "EXISTS")
+    name, span = cursor.name(kind.lower())
+    cursor.end(f"DROP {kind} takes one name")
+    return Drop(cursor.whole, kind.lower(), name, span, if_exists)
+
+
+def _as(cursor: Cursor, wanted: str) -> None:
+    if not cursor.take("AS"):
+        raise cursor.error(f"expected {wanted}", cursor.hint(("OPTIONS", "AS")))
+
+
+def _options(cursor: Cursor) -> tuple[Option, ...]:
+    if not cursor.at("OPTIONS"):
+        return ()
+    cursor.take("OPTIONS")
+    options: dict[str, Option] = {}
+    cursor.symbol("(", "`(` after OPTIONS")
+    while not cursor.at(")"):
+        token = cursor.word_like("an option's name")
+        name, span = token.text.lower(), cursor.lexed.span(token)
+        if name in options:
+            raise QueryError(f"option `{name}` is given twice", span)
+        if cursor.at("=>"):
+            raise cursor.error("an option is written with `=`; `=>` is for function arguments")
+        cursor.symbol("=", f"`=` and a value after option `{name}`")
+        value = cursor.literal(f"option `{name}`")
+        options[name] = Option(name, value.value, span, value.span)
+        if not cursor.take(","):
+            break
+    cursor.symbol(")", "`,` or `)` after an option")
+    return tuple(options.values())
+
+
+def _layer_arguments(cursor: Cursor) -> tuple[LayerArgument, ...]:
+    arguments: dict[str, LayerArgument] = {}
+    cursor.symbol("(", "`(` and the layer's arguments, as in `name(nodes, edges, n = 64)`")
+    while not cursor.at(")"):
+        name, span = cursor.name("layer argument")
+        if name.lower() in arguments:
+            raise QueryError(f"argument `{name}` is there twice", span)
+        default = None
+        if cursor.at("=>"):
+            raise cursor.error("a default is written with `=`; `=>` is for calling the layer")
+        if cursor.take("="):
+            default = cursor.literal(f"argument `{name}`")
+        elif any(a.default for a in arguments.values()):
+            raise QueryError(f"`{name}` needs a default, as an argument before it has one", span)
+        arguments[name.lower()] = LayerArgument(name, span, default)
+        if not cursor.take(","):
+            break
+    cursor.symbol(")", "`,` or `)` after an argument")
+    return tuple(arguments.values())
+
+
+def _refuse_near_misses(lexed: Lexed, tokens: Sequence[Token]) -> None:
+    """Raise QueryError for a head that is nearly one of ours and cannot be one of DuckDB's."""
+    head, *words = [word(t) for t in tokens[:6]]
+    at = 3 if words[:2] == ["OR", "REPLACE"] else 1
+    kind, following = [*words[at - 1 :], "", ""][:2]
+    if head == "CREATE":
+        if kind in ("TEMP", "TEMPORARY") and following in _KINDS:
+            raise QueryError(f"a {following.lower()} cannot be temporary", lexed.span(tokens[at]))
+        if meant := nearest(kind, _KINDS, _DUCKDB_KINDS):
+            raise QueryError(
+                f"nothing is created by CREATE {kind}. Did you mean `{meant}`?",
+                lexed.span(tokens[at]),
+            )
+    elif head == "EXPLAIN" and "CREATE" in words[:2] and "MODEL" in words:
+        raise QueryError(
+            "a model is explained by EXPLAIN MODEL AS SELECT …, or by EXPLAIN MODEL name",
+            lexed.span(tokens[0], tokens[words.index("MODEL") + 1]),
+        )
+    else:
+        complete = len(tokens) > at + 1 if kind in _KINDS else len(tokens) == 2
+        if (
+            kind in (*_KINDS, *_PLURALS)
+            and complete
+            and (meant := nearest(head, _HEADS, _DUCKDB_HEADS))
+        ):
+            raise QueryError(
+                f"no statement begins like this. Did you mean `{meant}`?", lexed.span(tokens[0])
+            )

@@ -1,0 +1,135 @@
+"""What a user's text says, statement by statement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sqlglot import Token, exp
+
+from relann.errors import Span
+
+Value = str | int | float | bool | None | tuple["Value", ...]
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A value written in a statement, and where."""
+
+    value: Value
+    span: Span
+
+
+@dataclass(frozen=True)
+class Option:
+    """`name = value`, the name in lower case; `span` is the value's place."""
+
+    name: str
+    value: Value
+    name_span: Span
+    span: Span
+
+
+@dataclass(frozen=True)
+class LayerArgument:
+    """An argument of a layer: a relation or a scalar, the default where one is given."""
+
+    name: str
+    span: Span
+    default: Literal | None = None
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement; `span` is its place in the user's whole text."""
+
+    span: Span
+
+    @property
+    def sql(self) -> str:
+        """The statement exactly as the user wrote it."""
+        return self.span.text[self.span.start : self.span.end]
+
+
+@dataclass(frozen=True)
+class Body:
+    """A query inside a statement: parsed, and where it stands.
+
+    Nodes' `meta` hold `start` and `end` (the last character's offset) in `span.text`.
+    """
+
+    query: exp.Query
+    span: Span
+
+
+@dataclass(frozen=True)
+class Create(Statement):
+    """What `CREATE … name … AS` has in common."""
+
+    name: str
+    name_span: Span
+    replace: bool
+
+
+@dataclass(frozen=True)
+class CreateModel(Create):
+    """CREATE [OR REPLACE] MODEL name [OPTIONS (…)] AS SELECT …"""
+
+    options: tuple[Option, ...]
+    body: Body
+
+
+@dataclass(frozen=True)
+class CreateLayer(Create):
+    """CREATE [OR REPLACE] LAYER name(argument, …) AS SELECT …"""
+
+    arguments: tuple[LayerArgument, ...]
+    body: Body
+
+
+@dataclass(frozen=True)
+class CreateTask(Create):
+    """CREATE [OR REPLACE] TASK name [OPTIONS (…)] AS SELECT … | PREDICT …
+
+    One of `body` and `predict` is None.
+    """
+
+    options: tuple[Option, ...]
+    body: Body | None
+    predict: Span | None
+
+
+@dataclass(frozen=True)
+class Explain(Statement):
+    """EXPLAIN [ANALYZE] MODEL name, or MODEL AS SELECT …; one of `name` and `body` is None.
+
+    `name` may be `model@version`.
+    """
+
+    analyze: bool
+    name: str | None
+    name_span: Span | None
+    body: Body | None
+
+
+@dataclass(frozen=True)
+class Drop(Statement):
+    """DROP MODEL | TASK | LAYER [IF EXISTS] name; `kind` is `model`, `task` or `layer`."""
+
+    kind: str
+    name: str
+    name_span: Span
+    if_exists: bool
+
+
+@dataclass(frozen=True)
+class Show(Statement):
+    """SHOW MODELS | TASKS | LAYERS; `kind` is `models`, `tasks` or `layers`."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class Passthrough(Statement):
+    """Anything else, DuckDB's. `span` is all between the semicolons around it."""
+
+    tokens: tuple[Token, ...] = field(compare=False, repr=False)
