@@ -4,7 +4,7 @@
 --   Z = Â · relu(Â · X · W₀) · W₁      Â = D^(-1/2) (A + I) D^(-1/2)
 
 CREATE OR REPLACE MODEL gcn OPTIONS (label = 'label', split = 'split', seed = 0,
-                                     epochs = 200, lr = 0.01, weight_decay = 0.0005) AS
+                                     epochs = 200, lr = 0.01, weight_decay = 0.0005, metric = 'loss') AS
 WITH loop   AS (SELECT src, dst FROM edge UNION ALL SELECT id, id FROM node),            -- A + I
      degree AS (SELECT dst AS id, count(*) AS d FROM loop GROUP BY dst),                 -- D
      a      AS (SELECT l.src, l.dst, 1 / sqrt(s.d * t.d) AS w                            -- Â

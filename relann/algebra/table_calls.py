@@ -27,7 +27,8 @@ _BEFORE_OBJECT = (
 )  # fmt: skip
 _BEFORE_KIND = ("OR", "REPLACE", "TEMP", "TEMPORARY", "RECURSIVE", "MATERIALIZED", "PERSISTENT")
 _KEEPERS = ("VIEW", "MACRO", "FUNCTION")
-_NOT_NAMES = ("TRUE", "FALSE", "NULL", "CURRENT_DATE", "CURRENT_TIMESTAMP", "LOCALTIMESTAMP")
+_CONSTANTS = ("TRUE", "FALSE", "NULL")
+_COMPUTED = ("CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP")
 
 
 @dataclass(frozen=True)
@@ -305,7 +306,9 @@ class _Finder:
         if word(part[0]) == "(" and len(part) > 2 and word(part[1]) in (*QUERY_HEADS, "VALUES"):
             inner = self.lexed.span(part[1], part[-2])
             return CallArgument(name, "query", None, inner.text[inner.start : inner.end], inner)
-        if word(part[0]) not in _NOT_NAMES and self.is_name_path(part):
+        if word(part[0]) in _COMPUTED:
+            return CallArgument(name, "expression", None, sql, span)
+        if word(part[0]) not in _CONSTANTS and self.is_name_path(part):
             return CallArgument(name, "name", part[0].text if len(part) == 1 else sql, sql, span)
         cursor = Cursor(self.lexed, part)
         try:

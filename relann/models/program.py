@@ -11,12 +11,17 @@ from sqlglot import exp
 from relann.algebra.bind import Layers, bind
 from relann.algebra.engines.protocol import Engine
 from relann.algebra.explain import explain
+from relann.algebra.lineage import origins
 from relann.algebra.lower import lower
-from relann.algebra.nodes import Node, Query, Scan
+from relann.algebra.nodes import Map, Node, Query, Scan
 from relann.algebra.optimize import Optimised, optimise
 from relann.algebra.plan import Plan
 from relann.algebra.rowmaps import RowMaps, build
 from relann.algebra.statistics import Statistics
+from relann.algebra.terms import Term
+from relann.errors import QueryError, Span
+from relann.models.options import Options
+from relann.models.splits import output_column, prediction_step
 from relann.schema import Catalog
 
 
@@ -61,6 +66,29 @@ class Program:
             elif isinstance(node, Query):
                 found.update(dict.fromkeys(node.tables))
         return tuple(found)
+
+    def check(self, options: Options) -> None:
+        """Raise QueryError where output and options do not fit, before any row is read."""
+        prediction_step(self.plan)
+        for name, what in ((options.label, "label"), (options.split, "split")):
+            if name is not None:
+                output_column(self.plan, name, what, options.span(what))
+        if options.label is not None:
+            self._check_label_unread(options.label, options.span("label"))
+
+    def _check_label_unread(self, label: str, span: Span | None) -> None:
+        """The outermost SELECT must not compute the prediction from the label's own columns."""
+        if not isinstance(self.node, Map):
+            return
+        told = origins(self.node, label)
+        for _, value in self.node.outputs:
+            if isinstance(value, Term):
+                for name in sorted(value.columns - value.fields):
+                    if told & origins(self.node.source, name):
+                        raise QueryError(
+                            f"the prediction reads `{name}`, which the label `{label}` comes from",
+                            span,
+                        )
 
     def explain(self) -> str:
         """The lifted query, the optimised query and the plan, as text."""

@@ -145,6 +145,8 @@ def _median(values: Values) -> Value:
     low, high = inside[(len(inside) - 1) // 2], inside[len(inside) // 2]
     if not isinstance(low, int | float | np.float32):
         raise EngineError(f"the reference engine has no median of {type(low).__name__} values")
+    if compare(low, high) == 0:
+        return float(low)
     return float(low) + (float(high) - float(low)) / 2
 
 
@@ -162,7 +164,7 @@ _FUNCTIONS: dict[type[exp.Expr], Callable[[Values], Value]] = {
     exp.LogicalAnd: lambda values: all(map(truth, values)) if values else None,
     exp.LogicalOr: lambda values: any(map(truth, values)) if values else None,
     exp.AnyValue: lambda values: values[0] if values else None,
-    exp.CountIf: lambda values: sum(1 for v in values if truth(v)),
+    exp.CountIf: lambda values: sum(map(bool, values)) if values else None,
     exp.Median: _median,
 }
 

@@ -75,7 +75,7 @@ def described(node: exp.Expr) -> str:
     """How an error names an expression: a function by its name, anything else as it is written."""
     if isinstance(node, exp.Anonymous):
         return f"{node.name.lower()}()"
-    if isinstance(node, exp.Func) and not isinstance(node, exp.Binary):
+    if isinstance(node, exp.Func) and not isinstance(node, exp.Connector):
         return f"{node.sql_name().lower()}()"
     return f"{type(node).__name__} (`{node.sql(dialect='duckdb')}`)"
 

@@ -1,0 +1,26 @@
+"""relann: neural networks over databases, written as SQL queries."""
+
+from relann.errors import (
+    DataError,
+    EngineError,
+    PlanError,
+    QueryError,
+    RelannError,
+    SchemaError,
+)
+from relann.results import Result
+from relann.session import Session, connect
+from relann.version import VERSION as __version__
+
+__all__ = [
+    "DataError",
+    "EngineError",
+    "PlanError",
+    "QueryError",
+    "RelannError",
+    "Result",
+    "SchemaError",
+    "Session",
+    "__version__",
+    "connect",
+]

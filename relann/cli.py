@@ -1,0 +1,262 @@
+"""The command line: run a file, talk to a database, explain a model, see the demo."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from relann.algebra.lexing import lex, word
+from relann.algebra.parse import statements
+from relann.algebra.statements import CreateLayer, Passthrough
+from relann.errors import QueryError, RelannError, did_you_mean
+from relann.results import Result
+from relann.session import Session, connect
+from relann.version import VERSION
+
+try:  # the extra `shell`: editing, history and search at the prompt
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+except ImportError:
+    PromptSession = None  # type: ignore[assignment, misc]
+
+PROMPT, MORE = "relann> ", "   ...> "
+INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+_HISTORY = ".relann_history"
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Neural networks over databases, written as SQL queries.",
+)
+Database = Annotated[
+    str, typer.Option("--db", metavar="FILE", help="DuckDB database; made if it is not there.")
+]
+
+
+def main() -> None:
+    """The command `relann`."""
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"relann {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    file: Annotated[str, typer.Argument(help="SQL file; - reads standard input.")],
+    db: Database = ":memory:",
+) -> None:
+    """Run the statements of a file and print each result; stop at the first error."""
+    text = _read(file)
+    with _failing(file), _open(db) as session:
+        for result in session.each(text):
+            _print(Console(), result)
+
+
+@app.command()
+def explain(
+    query: Annotated[str, typer.Argument(help="SQL file, a query, or a stored model's name.")],
+    db: Database = ":memory:",
+    analyze: Annotated[bool, typer.Option(help="Run the model once and add times.")] = False,
+) -> None:
+    """Show what models do: the lifted query, the rules that fired, the plan. Changes nothing.
+
+    Of a file, tables, views and layers it creates are there while its models are explained.
+    """
+    file = query if _is_file(query) else ""
+    text = _read(file) if file else query
+    with _failing(file), _open(db) as session:
+        session.connection.begin()
+        try:
+            for statement in statements(text):
+                created = isinstance(statement, Passthrough) and word(statement.tokens[0])
+                if isinstance(statement, CreateLayer) or created == "CREATE":
+                    session.sql(statement.sql)
+            _print(Console(), Result(message=session.explain(text, analyze)))
+        finally:
+            session.connection.rollback()
+
+
+@app.command()
+def demo() -> None:
+    """Predict late flights from real data with a model that is a query."""
+    with _failing(""):
+        importlib.import_module("relann.demo.flights").main()
+
+
+@app.command()
+def shell(db: Database = ":memory:") -> None:
+    """Type statements, end them with `;`. Ctrl-C cancels one, .quit leaves, .help tells more."""
+    interactive = sys.stdin.isatty()
+    with _failing(""), _open(db) as session:
+        console = Console()
+        if interactive:
+            greeting = f"relann {VERSION}, database {db}. .help tells what there is."
+            _print(console, Result(message=greeting))
+        failed = _converse(session, console, _reader(interactive), interactive)
+    if failed and not interactive:
+        raise typer.Exit(1)
+
+
+def _converse(
+    session: Session, console: Console, read: Callable[[str], str], interactive: bool
+) -> bool:
+    """Read and run statements until the input ends; whether any of them failed."""
+    written, failed = "", False
+    while True:
+        try:
+            line = read((MORE if written else PROMPT) if interactive else "")
+            if not written and line.strip().startswith("."):
+                if line.strip() in (".quit", ".exit"):
+                    return failed
+                _command(session, console, line.strip())
+                continue
+            written += line + "\n"
+            if _complete(written):
+                text, written = written, ""
+                for result in session.each(text):
+                    _print(console, result)
+        except EOFError:
+            if written.strip():  # a last statement without its semicolon
+                failed |= not _finish(session, console, written)
+            return failed
+        except KeyboardInterrupt:
+            written = ""
+            _complain("cancelled")
+        except RelannError as error:
+            written, failed = "", True
+            _complain(f"{type(error).__name__}: {error}")
+
+
+def _finish(session: Session, console: Console, text: str) -> bool:
+    try:
+        for result in session.each(text):
+            _print(console, result)
+    except RelannError as error:
+        _complain(f"{type(error).__name__}: {error}")
+        return False
+    return True
+
+
+def _complete(text: str) -> bool:
+    """Whether the text is whole statements, each with its semicolon."""
+    try:
+        tokens = lex(text).tokens
+    except QueryError:
+        return False  # a string or a comment goes on
+    return not tokens or tokens[-1].text == ";"
+
+
+def _tables(session: Session) -> Result:
+    return session.sql(
+        "SELECT table_schema AS schema, table_name AS name, lower(table_type) AS kind "
+        "FROM information_schema.tables WHERE table_catalog = current_database() "
+        "AND table_schema <> 'relann' ORDER BY ALL"
+    )
+
+
+_COMMANDS: dict[str, tuple[str, Callable[[Session], Result]]] = {
+    ".tables": ("tables and views of the database", _tables),
+    ".models": ("models kept in it", lambda session: session.sql("SHOW MODELS")),
+    ".layers": ("layers kept in it", lambda session: session.sql("SHOW LAYERS")),
+}
+
+
+def _command(session: Session, console: Console, name: str) -> None:
+    if name == ".help":
+        lines = [f"{command:10}{what}" for command, (what, _) in _COMMANDS.items()]
+        lines += [f"{'.quit':10}leave; so does Ctrl-D", f"{'.help':10}this list"]
+        lines.append("Statements end with a semicolon and may take several lines.")
+        _print(console, Result(message="\n".join(lines)))
+    elif name in _COMMANDS:
+        _print(console, _COMMANDS[name][1](session))
+    else:
+        known = [*_COMMANDS, ".help", ".quit"]
+        _complain(f"there is no command {name}; .help lists them.{did_you_mean(name, known)}")
+
+
+def _reader(interactive: bool) -> Callable[[str], str]:
+    """What reads a line: prompt_toolkit at a terminal where it is installed, else `input`."""
+    if not interactive or PromptSession is None:
+        return input
+    path = Path.home() / _HISTORY
+    history: History = InMemoryHistory()
+    try:
+        path.touch()
+        history = FileHistory(str(path))
+    except OSError:
+        pass  # no place to keep it: a history of this session only
+    session: PromptSession[str] = PromptSession(history=history)
+    return session.prompt
+
+
+def _print(console: Console, result: Result) -> None:
+    if result.columns:
+        console.print(result)
+    elif result.message:
+        console.print(Text(result.message), soft_wrap=True)
+
+
+def _complain(message: str) -> None:
+    Console(stderr=True).print(Text(message, style="red"), soft_wrap=True)
+
+
+def _open(db: str) -> Session:
+    session = connect(db)
+    if not sys.stdout.isatty():  # DuckDB draws its bar into files as well
+        session.connection.execute("SET enable_progress_bar = false")
+    return session
+
+
+def _is_file(query: str) -> bool:
+    try:
+        return Path(query).is_file()
+    except (OSError, ValueError):  # too long, or not a path at all
+        return False
+
+
+def _read(file: str) -> str:
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        _complain(f"{file}: {error.strerror or error}")
+    except UnicodeDecodeError:
+        _complain(f"{file}: not a text in UTF-8")
+    raise typer.Exit(1)
+
+
+@contextmanager
+def _failing(file: str) -> Iterator[None]:
+    """End the program with an error's text, after the file's name, and code 1."""
+    try:
+        yield
+    except RelannError as error:
+        where = f"{file}: " if file else ""
+        _complain(f"{where}{type(error).__name__}: {error}")
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        _complain("cancelled")
+        raise typer.Exit(INTERRUPTED) from error

@@ -1,0 +1,270 @@
+"""A model's life in a database: defined, trained, explained, evaluated, asked for predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from sqlglot import exp
+
+from relann.algebra.bind import Layer
+from relann.algebra.engines.duckdb import DuckDBEngine
+from relann.algebra.engines.protocol import Ints
+from relann.algebra.parse import statements
+from relann.algebra.rowmaps import RowMaps
+from relann.algebra.statements import Body, CreateLayer, CreateModel, Explain
+from relann.algebra.table_calls import CallArgument, TableCall
+from relann.algebra.terms import quoted
+from relann.errors import DataError, QueryError, Span, did_you_mean, listing
+from relann.models.losses import Head
+from relann.models.options import Options
+from relann.models.prediction import evaluate, predict
+from relann.models.program import MapCache, Program
+from relann.models.training import CURVE, Trained, fit
+from relann.provenance.encoders import Encoders
+from relann.schema import Catalog
+from relann.store import ModelRecord, Store
+
+_HEAD = "(head)"  # under which the store keeps loss and classes, beside the sites of encoders
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A kept model, bound to the database as it is now."""
+
+    record: ModelRecord
+    program: Program
+    trained: Trained
+    maps: RowMaps
+
+
+class Lifecycle:
+    """What statements about models do on one connection.
+
+    `table_functions` maps names to what gives their rows.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, store: Store) -> None:
+        self._connection = connection
+        self._store = store
+        self._catalog = Catalog(connection)
+        self._engine = DuckDBEngine(connection)
+        self._cache = MapCache()
+        self.table_functions: Mapping[str, Callable[[TableCall], pa.Table]] = {
+            "ml_predict": self._predict,
+            "ml_evaluate": self._evaluate,
+            "ml_training_info": self._training_info,
+            "ml_weights": self._weights,
+        }
+
+    # -- statements ------------------------------------------------------------------------------
+
+    def create_model(self, statement: CreateModel) -> str:
+        """Train a model and keep it; the sentence that says how it went.
+
+        Nothing is kept when anything fails.
+        """
+        self._store.check_new(statement.name, statement.replace, statement.name_span)
+        options = _options(statement)
+        program = self._program(statement.body, statement.name, options)
+        with _at(statement.name_span):
+            program.check(options)
+            maps = self._cache.maps(program, self._engine)
+            trained = fit(program.plan, maps, options)
+        kept = [e for e in trained.curve.to_pylist() if e["best"]]
+        metrics = {e["metric"]: e["validation"] for e in kept if e["validation"] is not None}
+        record = ModelRecord(
+            name=statement.name,
+            definition=statement.sql,
+            options=options.model_dump(),
+            metrics=metrics,
+            curve=trained.curve.to_pylist(),
+            info={
+                "best_epoch": trained.best_epoch,
+                "rows": trained.rows,
+                "reads": _described(program, self._catalog),
+            },
+            weights=trained.weights,
+            state={**trained.encoders.state(), _HEAD: trained.head.state()},
+        )
+        version = self._store.save_model(record)
+        return f"model `{statement.name}`, version {version}: {_summary(trained, metrics)}"
+
+    def check_layer(self, statement: CreateLayer) -> None:
+        """Raise QueryError for a layer that can never be used: its body is parsed already."""
+        _layer(statement)
+
+    def explain(self, statement: Explain) -> str:
+        """The lifted query, the optimised query and the plan of a model or of a SELECT."""
+        if statement.body is not None:
+            return self._program(statement.body, "query", None).explain()
+        assert statement.name is not None
+        record = self._store.model(statement.name, span=statement.name_span)
+        return self._bound(record).explain()
+
+    # -- table functions -------------------------------------------------------------------------
+
+    def _predict(self, call: TableCall) -> pa.Table:
+        arguments = call.bound(["model"], ["query"])
+        known = self._known(arguments["model"])
+        maps = known.maps
+        if "query" in arguments:
+            maps = maps.restrict(self._rows_of(known, arguments["query"]))
+        return predict(known.trained, known.program.plan, maps)
+
+    def _evaluate(self, call: TableCall) -> pa.Table:
+        arguments = call.bound(["model"], ["split"])
+        known = self._known(arguments["model"])
+        given = arguments.get("split")
+        with _at(call.span if given is None else given.span):
+            split = "test" if given is None else given.value
+            if split is not None and not isinstance(split, str):
+                raise QueryError("`split` is 'train', 'val' or 'test', or NULL for all rows")
+            return evaluate(known.trained, known.program.plan, known.maps, split)
+
+    def _training_info(self, call: TableCall) -> pa.Table:
+        record = self._record(call.bound(["model"])["model"])
+        return pa.Table.from_pylist([dict(epoch) for epoch in record.curve], schema=CURVE)
+
+    def _weights(self, call: TableCall) -> pa.Table:
+        record = self._record(call.bound(["model"])["model"])
+        names, positions, values = [], [], []
+        for name, tensor in record.weights.items():
+            names.append(np.full(tensor.numel(), name, dtype=object))
+            index = np.indices(tuple(tensor.shape)).reshape(tensor.dim(), -1).T
+            positions.extend(index.tolist())
+            values.append(tensor.double().flatten().numpy())
+        return pa.table(
+            {
+                "parameter": pa.array(np.concatenate(names) if names else [], pa.string()),
+                "position": pa.array(positions, pa.list_(pa.int64())),
+                "value": pa.array(np.concatenate(values) if values else [], pa.float64()),
+            }
+        )
+
+    # -- pieces ----------------------------------------------------------------------------------
+
+    def _program(self, body: Body, name: str, options: Options | None) -> Program:
+        hidden = () if options is None else options.hidden
+        text = body.span.text
+        return Program.compile(body.query, text, self._catalog, self._layer_of, name, hidden)
+
+    def _layer_of(self, name: str) -> Layer | None:
+        kept = self._store.layer(name)
+        if kept is None:
+            return None
+        (statement,) = statements(kept.definition)
+        assert isinstance(statement, CreateLayer)
+        return _layer(statement)
+
+    def _record(self, argument: CallArgument) -> ModelRecord:
+        if not isinstance(argument.value, str):
+            raise QueryError("a model's name stands in quotes: 'm' or 'm@2'", argument.span)
+        return self._store.model(argument.value, span=argument.span)
+
+    def _bound(self, record: ModelRecord) -> Program:
+        """The program of a kept model on the tables as they are now."""
+        (statement,) = statements(record.definition)
+        assert isinstance(statement, CreateModel)
+        try:
+            return self._program(statement.body, record.name, _options(statement))
+        except QueryError as error:
+            raise DataError(
+                f"model `{record.name}` does not fit the database any more: {error}"
+            ) from error
+
+    def _known(self, argument: CallArgument) -> _Known:
+        record = self._record(argument)
+        if not record.curve:
+            raise QueryError(f"model `{record.name}` is defined but not trained", argument.span)
+        program = self._bound(record)
+        state = dict(record.state)
+        head = Head.from_state(state.pop(_HEAD))
+        trained = Trained(
+            dict(record.weights),
+            Encoders.from_state(state),
+            head,
+            Options.model_validate(record.options),
+            pa.Table.from_pylist([dict(e) for e in record.curve], schema=CURVE),
+            record.info["best_epoch"],
+            record.info["rows"],
+        )
+        return _Known(record, program, trained, self._cache.maps(program, self._engine))
+
+    def _rows_of(self, known: _Known, argument: CallArgument) -> Ints:
+        """Output rows that agree with a query in all columns the query has."""
+        plan, maps = known.program.plan, known.maps
+        if argument.query is None:
+            raise QueryError("the rows to predict are a table or a sub-query", argument.span)
+        columns = {n: maps.columns[plan.output, c] for n, c in plan.contents}
+        asked = [name for name, _ in self._catalog.query(argument.query)]
+        for name in asked:
+            if name not in columns:
+                raise QueryError(
+                    f"the query has a column `{name}`, which the model's output has not; it has "
+                    f"{listing(columns)}." + did_you_mean(name, columns),
+                    argument.span,
+                )
+        numbers = pa.array(np.arange(maps.counts[plan.output]))
+        output = pa.table({**{n: columns[n] for n in asked}, "#row": numbers})
+        same = " AND ".join(f"o.{quoted(n)} IS NOT DISTINCT FROM q.{quoted(n)}" for n in asked)
+        with self._shown("relann output", output):
+            found = self._connection.sql(
+                'SELECT "#row" FROM "relann output" o '
+                f"SEMI JOIN ({argument.query}) q ON {same} ORDER BY 1"
+            ).to_arrow_table()
+        rows: Ints = found.column(0).to_numpy()
+        return rows
+
+    @contextmanager
+    def _shown(self, name: str, table: pa.Table) -> Iterator[None]:
+        self._connection.register(name, table)
+        try:
+            yield
+        finally:
+            self._connection.unregister(name)
+
+
+def _options(statement: CreateModel) -> Options:
+    return Options.parsed({o.name: o for o in statement.options})
+
+
+@contextmanager
+def _at(span: Span) -> Iterator[None]:
+    """Give errors about a statement as a whole its place."""
+    try:
+        yield
+    except QueryError as error:
+        if error.span is not None:
+            raise
+        raise QueryError(error.message, span) from error
+
+
+def _summary(trained: Trained, metrics: Mapping[str, float]) -> str:
+    """How a training went, in a few words."""
+    if trained.best_epoch is None:
+        return "defined, not trained"
+    told = "".join(f", validation {name} {value:.4f}" for name, value in metrics.items())
+    return f"trained for {len(trained.curve)} epochs, kept epoch {trained.best_epoch}{told}"
+
+
+def _layer(statement: CreateLayer) -> Layer:
+    defaults = [
+        None if a.default is None else exp.convert(a.default.value) for a in statement.arguments
+    ]
+    return Layer(
+        statement.name,
+        tuple((a.name, d) for a, d in zip(statement.arguments, defaults, strict=True)),
+        statement.body.query,
+        statement.body.span.text,
+    )
+
+
+def _described(program: Program, catalog: Catalog) -> dict[str, dict[str, str]]:
+    """The tables a program reads, with their columns and types."""
+    found = {name: catalog.table(name) for name in program.tables}
+    return {name: dict(table.columns) for name, table in found.items() if table is not None}

@@ -1,0 +1,145 @@
+"""The options of CREATE MODEL, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Protocol, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic_core import ErrorDetails
+
+from relann.errors import QueryError, Span, did_you_mean, listing
+
+Loss = Literal["cross_entropy", "bce", "mse", "mae", "huber"]
+Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
+Metric = Literal["loss", "accuracy", "auroc", "ap", "f1", "log_loss", "mae", "rmse", "r2"]
+
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, lt=1)]
+_Count = Annotated[int, Field(ge=1)]
+
+
+class Given(Protocol):
+    """An option as it stands in a statement: its value, and where name and value are."""
+
+    @property
+    def value(self) -> object: ...
+
+    @property
+    def name_span(self) -> Span: ...
+
+    @property
+    def span(self) -> Span: ...
+
+
+class Options(BaseModel):
+    """How a model is trained.
+
+    label         the output's content column to predict; needed for training
+    split         the content column that says 'train', 'val' or 'test' (None: by a hash of the row)
+    loss          None: by the label's type and the prediction's width
+    optimizer     lr, weight_decay and momentum are its own, `clip` bounds the gradient's norm
+    epochs        passes over the training rows; batch_size rows each step (None: all)
+    patience      epochs without a better validation metric after which training stops
+    metric        which validation metric is best (None: accuracy, auroc, mae or rmse by the loss)
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    label: str | None = None
+    split: str | None = None
+    train: bool = True
+    loss: Loss | None = None
+    optimizer: Optimizer = "adam"
+    lr: _Positive = 0.01
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    momentum: _Share = 0.0
+    clip: _Positive | None = None
+    epochs: _Count = 100
+    batch_size: _Count | None = None
+    patience: _Count | None = None
+    metric: Metric | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    _spans: dict[str, Span] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def parsed(cls, given: Mapping[str, Given], others: tuple[str, ...] = ()) -> Options:
+        """The options of a statement.
+
+        `others` are names that mean something elsewhere (`task`); they are passed over. Raises
+        QueryError, at the option's place, for unknown names and values of a wrong type or range.
+        """
+        own = {name: option for name, option in given.items() if name not in others}
+        for name, option in own.items():
+            if name not in cls.model_fields:
+                known = [*cls.model_fields, *others]
+                raise QueryError(
+                    f"a model has no option `{name}`; there are {listing(known, 30)}."
+                    + did_you_mean(name, known),
+                    option.name_span,
+                )
+        values = {name: _folded(name, option.value) for name, option in own.items()}
+        try:
+            options = cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            raise QueryError(_message(name, first), own[name].span) from None
+        options._spans.update({name: option.span for name, option in own.items()})
+        if options.momentum and options.optimizer not in ("sgd", "rmsprop"):
+            raise QueryError(
+                f"`momentum` is an option of sgd and rmsprop, not of {options.optimizer}",
+                options.span("momentum"),
+            )
+        return options
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Output columns that are no input: label and split."""
+        return tuple(name for name in (self.label, self.split) if name is not None)
+
+    def span(self, name: str) -> Span | None:
+        """Where the statement gives the option's value; None where it does not."""
+        return self._spans.get(name)
+
+
+def _folded(name: str, value: object) -> object:
+    """Choices are case-insensitive, names of columns are as written."""
+    choice = name in ("loss", "optimizer", "metric")
+    return value.lower() if choice and isinstance(value, str) else value
+
+
+_RANGES = {
+    "greater_than": "above {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "below {lt}",
+    "less_than_equal": "{le} or less",
+    "finite_number": "finite",
+}
+_TYPES = {
+    "string_type": "text, a name in quotes",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+}
+
+
+def _message(name: str, error: ErrorDetails) -> str:
+    given: Any = error["input"]
+    shown = f"'{given}'" if isinstance(given, str) else str(given)
+    if error["type"] == "literal_error":
+        choices = _choices(name)
+        hint = did_you_mean(given, choices) if isinstance(given, str) else ""
+        return f"`{name}` is one of {listing(choices)}, not {shown}.{hint}"
+    if error["type"] in _RANGES:
+        bound = _RANGES[error["type"]].format(**error.get("ctx", {}))
+        return f"`{name}` must be {bound}, not {shown}"
+    wanted = _TYPES.get(error["type"], error["msg"])
+    return f"`{name}` takes {wanted}, not {shown}"
+
+
+def _choices(name: str) -> tuple[str, ...]:
+    choices: dict[str, object] = {"loss": Loss, "optimizer": Optimizer, "metric": Metric}
+    return get_args(choices[name])

@@ -1,0 +1,121 @@
+"""Predictions of a trained model, and how good they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from relann.algebra.plan import Plan
+from relann.algebra.rowmaps import RowMaps
+from relann.errors import DataError, QueryError, did_you_mean
+from relann.models.metrics import measure, metrics_of
+from relann.models.splits import (
+    NAMES,
+    Numbers,
+    check_predicted,
+    labelled,
+    output_column,
+    prediction_step,
+    split_rows,
+)
+from relann.models.training import Trained
+from relann.provenance.inputs import Mask
+
+
+def predict(trained: Trained, plan: Plan, maps: RowMaps, batch_size: int | None = None) -> pa.Table:
+    """The output's content columns (but the split) and the prediction, row for row.
+
+    The prediction is `prediction` and, for classes, `probability` and `scores`: `Head.columns` says
+    more. A content column of one of these names is left out. `batch_size` rows are computed at a
+    time, all at once without it.
+    """
+    prediction_step(plan)
+    scores, valid = _scores(trained, plan, maps, batch_size)
+    found = trained.head.columns(scores, valid)
+    columns = {
+        name: maps.columns[plan.output, content]
+        for name, content in plan.contents
+        if name != trained.options.split and name not in found
+    }
+    return pa.table({**columns, **found})
+
+
+def evaluate(
+    trained: Trained,
+    plan: Plan,
+    maps: RowMaps,
+    split: str | None = "test",
+    batch_size: int | None = None,
+) -> pa.Table:
+    """(metric, value, rows): the metrics over the labelled rows of a split, all of them for None.
+
+    `value` is NULL where a metric is undefined, such as AUROC with one class only.
+    """
+    options, head = trained.options, trained.head
+    if options.label is None:
+        raise QueryError("this model has no label, so there is nothing to compare predictions with")
+    label = output_column(plan, options.label, "label", options.span("label"))
+    labels = maps.columns[plan.output, label]
+    rows = labelled(labels, _rows(trained, plan, maps, split))
+    name = split or "data"
+    if not len(rows):
+        raise DataError(f"there are no labelled {name} rows to evaluate on")
+    targets = head.targets(labels.take(pa.array(rows)), label)
+    scores, valid = _scores(trained, plan, maps.restrict(rows), batch_size)
+    check_predicted(valid, len(rows), name)
+    found = head.probabilities(scores)
+    metrics = metrics_of(head)
+    return pa.table(
+        {
+            "metric": pa.array(metrics, pa.string()),
+            "value": pa.array([measure(m, head, targets, found) for m in metrics], pa.float64()),
+            "rows": pa.array([len(rows)] * len(metrics), pa.int64()),
+        }
+    )
+
+
+def _rows(trained: Trained, plan: Plan, maps: RowMaps, split: str | None) -> Numbers:
+    options = trained.options
+    assert options.label is not None
+    if split is None:
+        return np.arange(maps.counts[plan.output])
+    if split not in NAMES:
+        raise QueryError(
+            f"no split is called '{split}'; there are train, val and test."
+            + did_you_mean(split, NAMES)
+        )
+    span = options.span("split")
+    found = split_rows(plan, maps, options.split, options.label, options.seed, span)
+    return found[NAMES[split]]
+
+
+def _scores(
+    trained: Trained, plan: Plan, maps: RowMaps, batch_size: int | None
+) -> tuple[Tensor, Mask | None]:
+    """The prediction's numbers for every row of the output, and which are not NULL (None: all)."""
+    module = trained.module(plan)
+    inputs = module.inputs(maps)
+    rows = maps.counts[plan.output]
+    if batch_size is None or batch_size >= rows:
+        with torch.no_grad():
+            ((scores, valid),) = module(module.bind(maps, inputs))
+        return scores, valid
+    bare = replace(maps, kept={})
+    scores_of, valid_of = [], []
+    with torch.no_grad():
+        for part in _parts(rows, batch_size):
+            some = bare.restrict(part)
+            ((scores, valid),) = module(module.bind(some, inputs.take(some.kept)))
+            scores_of.append(scores)
+            valid_of.append(np.ones(len(part), dtype=bool) if valid is None else valid)
+    return torch.cat(scores_of), np.concatenate(valid_of)
+
+
+def _parts(rows: int, size: int) -> Iterator[Numbers]:
+    for begin in range(0, rows, size):
+        yield np.arange(begin, min(begin + size, rows))

@@ -1,0 +1,93 @@
+"""What a step becomes once it is bound to data, and what it is bound in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from relann.algebra.engines.protocol import Ints
+from relann.algebra.plan import Plan
+from relann.algebra.rowmaps import RowMaps
+from relann.algebra.terms import Content, Key, Parameter
+from relann.provenance.encoders import Encoders
+from relann.provenance.inputs import Inputs, Mask
+from relann.provenance.kernels import Incidence, Index
+from relann.provenance.masks import Masks, seen
+
+Values = list[Tensor | None]
+Run = Callable[[Values], Tensor]
+"""One step: reads earlier values by number, gives its own."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A step ready to run.
+
+    valid      which rows are not NULL (None: all); one entry for each row of the space
+    single     whether the value is one row that stands for all of the space
+    constant   whether the value depends on no parameter and on no chance
+    reads      the earlier steps whose values `run` reads (None: all that the operation names)
+    """
+
+    run: Run
+    valid: Mask | None = None
+    single: bool = False
+    constant: bool = False
+    reads: tuple[int, ...] | None = None
+
+
+@dataclass
+class Surroundings:
+    """What steps are bound in: the model's arrays, the data, and the steps bound before.
+
+    `uses` counts how often the value of each step is read.
+    """
+
+    plan: Plan
+    maps: RowMaps
+    inputs: Inputs
+    encoders: Encoders
+    arrays: Mapping[str, Tensor]
+    training: Callable[[], bool]
+    generators: Mapping[str, torch.Generator]
+    bound: list[Bound] = field(default_factory=list)
+    masks: Masks = field(default_factory=Masks)
+    incidences: dict[tuple[object, ...], Incidence] = field(default_factory=dict)
+    uses: Counter[int] = field(default_factory=Counter)
+    indexes: dict[tuple[int, object, int], Index] = field(default_factory=dict)
+
+    def count(self, step: int) -> int:
+        """Rows of the space a step's value is over."""
+        return self.maps.counts[self.plan.steps[step].space]
+
+    def wide(self, step: int) -> Run:
+        """A step's value with one row for each row of its space."""
+        if not self.bound[step].single:
+            return lambda values: seen(values[step])
+        rows = self.count(step)
+        return lambda values: seen(values[step]).expand(rows, -1)
+
+    def array(self, parameter: Parameter) -> Tensor:
+        """The model's array of a parameter."""
+        return self.arrays[parameter.name]
+
+    def incidence(self, key: tuple[object, ...], make: Callable[[], Incidence]) -> Incidence:
+        """The incidence of a key, built once."""
+        if key not in self.incidences:
+            self.incidences[key] = make()
+        return self.incidences[key]
+
+    def index(self, space: int, via: Content | Key, rows: Ints, sources: int) -> Index:
+        """Which of so many source rows each row of a space picks, built once for each `via`."""
+        key = (space, via, sources)
+        if key not in self.indexes:
+            self.indexes[key] = Index.build(rows, sources)
+        return self.indexes[key]
+
+    def gathered(self, space: int, via: Content, source: int) -> Index:
+        """Which rows of a step's value a row-number column of a space picks."""
+        return self.index(space, via, self.maps.gathers[space, via], self.count(source))

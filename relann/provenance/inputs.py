@@ -1,0 +1,143 @@
+"""What the steps of a plan read from the database, encoded once for each row maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from relann.algebra.engines.protocol import Ints
+from relann.algebra.plan import Plan, SegmentReduce, SparseProduct
+from relann.algebra.rowmaps import RowMaps, read_contents
+from relann.algebra.terms import Content, Encode, Key, Lift, Tokens, array_width
+from relann.errors import DataError
+from relann.provenance.encoders import Encoders, Rows, Words, keys, numbers
+
+Mask = npt.NDArray[np.bool_]
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass
+class Inputs:
+    """The encoded content of row maps; every entry has one row for each row of its space.
+
+    keys     (space, key) → number of each row's value in its vocabulary, −1: not in it
+    lifts    (space, content) → vectors (0 where NULL), which rows are not NULL (None: all)
+    codes    (space, Encode) → vectors
+    words    (space, content, buckets) → words of texts
+    filters  (space, content) → where a condition is true
+    """
+
+    dtype: torch.dtype
+    keys: dict[tuple[int, Key], Rows] = field(default_factory=dict)
+    lifts: dict[tuple[int, Content], tuple[Tensor, Mask | None]] = field(default_factory=dict)
+    codes: dict[tuple[int, Encode], Tensor] = field(default_factory=dict)
+    words: dict[tuple[int, Content, int], Words] = field(default_factory=dict)
+    filters: dict[tuple[int, Content], Mask] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, plan: Plan, maps: RowMaps, encoders: Encoders, dtype: torch.dtype) -> Inputs:
+        """All that the steps read; DataError naming the column where a number is not finite."""
+        out = cls(dtype)
+        for step in plan.steps:
+            space, term = step.space, step.operation
+            if (key := keys(step)) is not None and (space, key) not in out.keys:
+                parts = [maps.columns[space, p] for p in key.parts]
+                out.keys[space, key] = encoders.vocabularies[key.site].rows(parts)
+            match term:
+                case Lift(content) if (space, content) not in out.lifts:
+                    out.lifts[space, content] = lifted(maps.columns[space, content], content, dtype)
+                case Encode(_, _, content) if (space, term) not in out.codes:
+                    code = encoders.encoded(term, maps.columns[space, content])
+                    out.codes[space, term] = shared(code).to(dtype)
+                case Tokens(table, content):
+                    place = (space, content, table.shape[0])
+                    if place not in out.words:
+                        out.words[place] = Words.of(maps.columns[space, content], table.shape[0])
+                case SegmentReduce() | SparseProduct():
+                    for where in read_contents(step, plan):
+                        if where not in out.filters:
+                            out.filters[where] = truth(maps.columns[where])
+        return out
+
+    def take(self, kept: Mapping[int, Ints]) -> Inputs:
+        """The inputs of some rows of each space, as `RowMaps.restrict` keeps them."""
+
+        def rows(entries: dict[K, V], pick: Callable[[V, Ints], V]) -> dict[K, V]:
+            return {k: pick(v, kept[k[0]]) for k, v in entries.items()}  # type: ignore[index]
+
+        return Inputs(
+            self.dtype,
+            rows(self.keys, lambda a, r: a[r]),
+            rows(self.lifts, lambda a, r: (_taken(a[0], r), _full(a[1], r))),
+            rows(self.codes, _taken),
+            rows(self.words, lambda w, r: w.take(r)),
+            rows(self.filters, lambda a, r: a[r]),
+        )
+
+
+def _taken(values: Tensor, rows: Ints) -> Tensor:
+    return values.index_select(0, shared(rows))
+
+
+def _full(mask: Mask | None, rows: Ints) -> Mask | None:
+    """The mask of some rows; None when it is true in all of them."""
+    if mask is None or (mask := mask[rows]).all():
+        return None
+    return mask
+
+
+def shared(array: npt.NDArray[np.generic]) -> Tensor:
+    """The array as a tensor on the same memory, also where that is read-only."""
+    return torch.from_dlpack(np.ascontiguousarray(array))  # type: ignore[attr-defined]
+
+
+def truth(array: pa.Array) -> Mask:
+    """Where a condition is true: neither false nor NULL."""
+    found: Mask = array.fill_null(False).to_numpy(zero_copy_only=False)
+    return found
+
+
+def lifted(array: pa.Array, content: Content, dtype: torch.dtype) -> tuple[Tensor, Mask | None]:
+    """A column's vectors, 0 where NULL, and which rows are not NULL (None: all).
+
+    DataError for numbers that are not finite and for vectors with a NULL inside.
+    """
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else None
+    width = array_width(content.type)
+    if width is None:
+        values = numbers(array, content)
+        if valid is not None:
+            values = np.where(valid, values, 0)
+        return shared(values[:, None]).to(dtype), valid
+    return _vectors(array, content, width, valid).to(dtype), valid
+
+
+def _vectors(array: pa.Array, content: Content, width: int, valid: Mask | None) -> Tensor:
+    if not pa.types.is_fixed_size_list(array.type):
+        array = array.cast(pa.list_(array.type.value_type, width))
+    begin = array.offset * width
+    flat = array.values.slice(begin, len(array) * width)
+    if flat.null_count:
+        known = flat.is_valid().to_numpy(zero_copy_only=False).reshape(-1, width)
+        if not (known.all(axis=1) if valid is None else known.all(axis=1) | ~valid).all():
+            raise DataError(f"`{content}` holds a NULL inside a vector; make the whole vector NULL")
+        flat = flat.fill_null(0)
+    values = flat.to_numpy(zero_copy_only=False).reshape(-1, width)
+    if valid is not None:
+        values = np.where(valid[:, None], values, values.dtype.type(0))
+    if not np.isfinite(values).all():
+        bad = ~np.isfinite(values).all(axis=1)
+        raise DataError(
+            f"`{content}` holds a number that is not finite in {int(bad.sum())} of {len(bad)} rows"
+        )
+    return shared(values)

@@ -1,0 +1,168 @@
+"""A plan with weights: row maps in, the values of the output's embedding columns out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from relann.algebra.plan import Plan, arguments
+from relann.algebra.rowmaps import RowMaps
+from relann.algebra.terms import Dropout
+from relann.provenance.bound import Bound, Run, Surroundings, Values
+from relann.provenance.encoders import Encoders
+from relann.provenance.inputs import Inputs, Mask
+from relann.provenance.parameters import Scope, generator_for, load, materialise
+from relann.provenance.steps import bind_step
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A plan's steps bound to row maps, to be run as often as wanted.
+
+    program   (step, its run, steps whose values nothing reads afterwards)
+    start     values that depend on no parameter, computed already
+    outputs   for each output value: its step, how to read it, which rows are not NULL (None: all)
+    counts    rows of each space
+    """
+
+    program: tuple[tuple[int, Run, tuple[int, ...]], ...]
+    start: tuple[Tensor | None, ...]
+    outputs: tuple[tuple[int, Run, Mask | None], ...]
+    counts: Mapping[int, int]
+
+
+class QueryModule(Scope):
+    """The network a plan is: its parameters, under the names they have in the query.
+
+    Start values depend on `seed` and each parameter's name only.
+    """
+
+    def __init__(
+        self, plan: Plan, encoders: Encoders, seed: int = 0, dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        self.plan = plan
+        self.encoders = encoders
+        self.dtype = dtype
+        self._arrays = materialise(plan, encoders.sizes, seed, dtype, self)
+        sites = [s.operation.site for s in plan.steps if isinstance(s.operation, Dropout)]
+        self._generators = {site: generator_for(seed, site) for site in sites}
+
+    def inputs(self, maps: RowMaps) -> Inputs:
+        """The content the steps read, encoded; `Inputs.take` slices it along `RowMaps.restrict`."""
+        return Inputs.read(self.plan, maps, self.encoders, self.dtype)
+
+    def bind(self, maps: RowMaps, inputs: Inputs | None = None) -> Batch:
+        """The steps bound to row maps: everything that does not change from epoch to epoch.
+
+        Works out which rows are NULL, builds the sparse structures with their transposes on demand,
+        and computes what depends on no parameter. `inputs` are those of `maps`, if there already.
+
+        Raises DataError for numbers that are not finite and for `per` keys that training did not
+        have, naming them.
+        """
+        around = Surroundings(
+            self.plan,
+            maps,
+            self.inputs(maps) if inputs is None else inputs,
+            self.encoders,
+            self._arrays,
+            lambda: self.training,
+            self._generators,
+            uses=_uses(self.plan),
+        )
+        for number in range(len(self.plan.steps)):
+            around.bound.append(bind_step(around, number))
+        ends = [step for _, step in self.plan.values]
+        constants, learned = _needed(around.bound, ends)
+        return Batch(
+            _program(around.bound, learned, ends),
+            _folded(around.bound, constants, learned, ends),
+            tuple((k, around.wide(k), around.bound[k].valid) for k in ends),
+            dict(maps.counts),
+        )
+
+    def forward(self, batch: Batch) -> list[tuple[Tensor, Mask | None]]:
+        """The output's embedding columns in order: [rows, width], and which rows are not NULL.
+
+        None means all. What a NULL row holds means nothing.
+        """
+        values: Values = list(batch.start)
+        for number, run, done in batch.program:
+            values[number] = run(values)
+            for k in done:
+                values[k] = None
+        return [(read(values), valid) for _, read, valid in batch.outputs]
+
+    def first_strange(self, batch: Batch) -> int | None:
+        """The first step whose value is not finite, None if all are."""
+        values: Values = list(batch.start)
+        with torch.no_grad():
+            for number, run, _ in batch.program:
+                value = values[number] = run(values)
+                if not bool(torch.isfinite(value).all()):
+                    return number
+        return None
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take over weights by name; DataError, and no change, unless names and shapes agree."""
+        load(self._arrays, state)
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the parameters and running statistics, by name."""
+        return {name: value.detach().clone() for name, value in self._arrays.items()}
+
+
+def _uses(plan: Plan) -> Counter[int]:
+    read = Counter(k for step in plan.steps for k in arguments(step.operation))
+    return read + Counter(step for _, step in plan.values)
+
+
+def _needed(bound: Sequence[Bound], ends: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The steps the outputs need: the constant ones and the others, each in order."""
+    needed = set(ends)
+    for number in range(len(bound) - 1, -1, -1):
+        if number in needed:
+            needed.update(bound[number].reads or ())
+    order = sorted(needed)
+    constants = [k for k in order if bound[k].constant]
+    return constants, [k for k in order if not bound[k].constant]
+
+
+def _last_reads(bound: Sequence[Bound], order: Sequence[int]) -> dict[int, int]:
+    """For each step that others read, the last of them."""
+    return {k: number for number in order for k in bound[number].reads or ()}
+
+
+def _folded(
+    bound: Sequence[Bound], constants: Sequence[int], learned: Sequence[int], ends: Sequence[int]
+) -> tuple[Tensor | None, ...]:
+    """The values of constant steps that are read later, or that come out."""
+    values: Values = [None] * len(bound)
+    kept = {*ends, *_last_reads(bound, learned)}
+    last = _last_reads(bound, constants)
+    with torch.no_grad():
+        for number in constants:
+            values[number] = bound[number].run(values)
+            for k in bound[number].reads or ():
+                if last[k] == number and k not in kept:
+                    values[k] = None
+    return tuple(values)
+
+
+def _program(
+    bound: Sequence[Bound], learned: Sequence[int], ends: Sequence[int]
+) -> tuple[tuple[int, Run, tuple[int, ...]], ...]:
+    last, kept = _last_reads(bound, learned), set(ends)
+    return tuple(
+        (
+            number,
+            bound[number].run,
+            tuple(k for k in bound[number].reads or () if last[k] == number and k not in kept),
+        )
+        for number in learned
+    )

@@ -1,0 +1,279 @@
+"""Gathers, groups, partitions and stacks bound to row maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from relann.algebra.engines.protocol import Ints
+from relann.algebra.plan import (
+    Gather,
+    Groups,
+    Partition,
+    SegmentReduce,
+    SparseProduct,
+    Stacked,
+    Step,
+)
+from relann.algebra.rowmaps import Partitions, partition_key
+from relann.errors import PlanError
+from relann.provenance.bound import Bound, Run, Surroundings, Values
+from relann.provenance.inputs import Mask, shared
+from relann.provenance.kernels import (
+    Incidence,
+    Index,
+    gather,
+    segment_cumsum,
+    segment_max,
+    segment_mean,
+    segment_min,
+    segment_softmax,
+    segment_sum,
+    weighted_sum,
+)
+from relann.provenance.masks import of_both, picked, seen
+
+_REDUCE = {"sum": segment_sum, "avg": segment_mean, "min": segment_min, "max": segment_max}
+
+
+def bind_gather(around: Surroundings, step: Step, operation: Gather) -> Bound:
+    """Rows picked by number; a row of no number is NULL."""
+    source = operation.source
+    of = around.bound[source]
+    rows = around.maps.gathers[step.space, operation.via]
+    valid = around.masks.shared(picked(of.valid, rows))
+    if of.single:
+        return Bound(lambda values: seen(values[source]), valid, single=True)
+    index = around.gathered(step.space, operation.via, source)
+    return Bound(lambda values: gather(seen(values[source]), index), valid)
+
+
+def bind_stacked(around: Surroundings, step: Step, operation: Stacked) -> Bound:
+    """The values of the parts, one after the other."""
+    sources = operation.sources
+    wide = [around.wide(s) for s in sources]
+    parts = [around.bound[s] for s in sources]
+    valid = None
+    if any(p.valid is not None for p in parts):
+        counts = [around.count(s) for s in sources]
+        masks = [
+            np.ones(n, dtype=bool) if p.valid is None else p.valid
+            for p, n in zip(parts, counts, strict=True)
+        ]
+        valid = around.masks.shared(np.concatenate(masks))
+    return Bound(lambda values: torch.cat([w(values) for w in wide]), valid)
+
+
+# -- groups ----------------------------------------------------------------------------------------
+
+
+def _kept(numbers: Ints, mask: Mask | None) -> Ints:
+    """Row numbers, −1 where the mask does not hold."""
+    if mask is None:
+        return numbers
+    return np.where(mask, numbers, numbers.dtype.type(-1))
+
+
+def _grouped_space(around: Surroundings, step: Step) -> int:
+    space = around.plan.spaces[step.space]
+    if not isinstance(space, Groups):
+        raise PlanError(f"a step reduces groups, and space {step.space} has none")
+    return space.source
+
+
+def bind_reduce(around: Surroundings, step: Step, operation: SegmentReduce) -> Bound:
+    """A reduction over each group's rows that are not NULL and pass the filter."""
+    source, how = operation.source, operation.how
+    of, inner = around.bound[source], _grouped_space(around, step)
+    where = None if operation.where is None else around.inputs.filters[inner, operation.where]
+    mask = around.masks.shared(of_both([of.valid, where]))
+    rows, groups = around.maps.counts[inner], around.maps.counts[step.space]
+    ids = around.maps.groups[step.space]
+    incidence = around.incidence(
+        ("groups", step.space, id(mask)),
+        lambda: Incidence.build(_kept(ids, mask), None, groups, rows),
+    )
+    counts = incidence.counts
+    if how == "count":
+        return _fixed(around, counts)
+    valid = around.masks.shared(counts > (1 if how == "stddev" else 0))
+    if how == "stddev":
+        return Bound(_deviation(around.wide(source), incidence, around.inputs.dtype), valid)
+    if not of.single:
+        reduce = _REDUCE[how]
+        return Bound(lambda values: reduce(seen(values[source]), incidence), valid)
+    if how == "sum":
+        many = _column(around, counts)
+        return Bound(lambda values: many * seen(values[source]), valid)
+    # the one row is every group's mean, least and greatest
+    return Bound(lambda values: seen(values[source]), valid, single=True)
+
+
+def _column(around: Surroundings, numbers: npt.NDArray[Any]) -> Tensor:
+    return shared(numbers).to(around.inputs.dtype)[:, None]
+
+
+def _fixed(around: Surroundings, numbers: npt.NDArray[Any]) -> Bound:
+    """A value of width 1 that data alone decides; never NULL."""
+    column = _column(around, numbers)
+    return Bound(lambda values: column, constant=True, reads=())
+
+
+def _deviation(wide: Run, incidence: Incidence, dtype: torch.dtype) -> Run:
+    """The sample's standard deviation of each group; 0, without gradient, where all are equal."""
+    index = Index.build(_targets(incidence), incidence.n_targets)
+    degrees = np.maximum(incidence.counts - 1, 1)
+    share = shared(1 / degrees).to(dtype)[:, None]
+
+    def run(values: Values) -> Tensor:
+        x = wide(values)
+        apart = x - gather(segment_mean(x, incidence), index)
+        variance = segment_sum(apart.square(), incidence) * share
+        varied = variance > 0
+        return torch.where(varied, torch.where(varied, variance, 1.0).sqrt(), 0.0)
+
+    return run
+
+
+def _targets(incidence: Incidence) -> Ints:
+    """The target of each input row, −1 for a row of none."""
+    found = np.full(incidence.n_inputs, -1, dtype=incidence.offsets.dtype)
+    found[incidence.sources] = incidence.targets
+    return found
+
+
+def bind_product(around: Surroundings, step: Step, operation: SparseProduct) -> Bound:
+    """Σ weight · source[via] over each group's rows, none of them materialised."""
+    source, weight = operation.source, operation.weight
+    inner = _grouped_space(around, step)
+    of = around.bound[source]
+    scale = None if weight is None else around.bound[weight]
+    rows = around.maps.gathers[inner, operation.via]
+    where = None if operation.where is None else around.inputs.filters[inner, operation.where]
+    scaled = None if scale is None else scale.valid
+    mask = around.masks.shared(of_both([picked(of.valid, rows), scaled, where]))
+    groups, sources = around.maps.counts[step.space], around.count(source)
+    ids = around.maps.groups[step.space]
+    incidence = around.incidence(
+        ("product", step.space, operation.via, sources, id(mask)),
+        lambda: Incidence.build(_kept(ids, mask), rows, groups, sources),
+    )
+    valid = around.masks.shared(incidence.counts > 0)
+    x = around.wide(source)
+    if weight is None:
+        return Bound(lambda values: weighted_sum(x(values), None, incidence), valid)
+    if around.bound[weight].single:
+        return Bound(
+            lambda values: weighted_sum(x(values), None, incidence) * seen(values[weight]), valid
+        )
+    return Bound(lambda values: weighted_sum(x(values), seen(values[weight]), incidence), valid)
+
+
+# -- partitions ------------------------------------------------------------------------------------
+
+
+def bind_partition(around: Surroundings, step: Step, operation: Partition) -> Bound:
+    """A reduction over each row's partition, or over its rows up to this one."""
+    parts = around.maps.partitions[partition_key(step)]
+    how = operation.over.how
+    if operation.over.order:
+        return _running(around, step, operation.source, how, _Order.of(parts))
+    source = operation.source
+    of, wide = around.bound[source], around.wide(source)
+    rows = around.maps.counts[step.space]
+    incidence = around.incidence(
+        ("partition", partition_key(step), id(of.valid)),
+        lambda: Incidence.build(_kept(parts.ids, of.valid), None, parts.count, rows),
+    )
+    if how == "softmax":
+        return Bound(lambda values: segment_softmax(wide(values), incidence), of.valid)
+    if how == "count":
+        return _fixed(around, incidence.counts[parts.ids])
+    reduce, index = _REDUCE[how], Index.build(parts.ids, parts.count)
+    valid = around.masks.shared((incidence.counts > 0)[parts.ids])
+    return Bound(lambda values: gather(reduce(wide(values), incidence), index), valid)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """The rows of a space sorted by partition, then by position.
+
+    row[s]    which row stands at place s
+    part[s]   its partition
+    begin[s]  place of the partition's first row
+    last[r]   place of the last row that row r's window covers
+    """
+
+    row: Ints
+    part: Ints
+    begin: Ints
+    last: Ints
+
+    @classmethod
+    def of(cls, parts: Partitions) -> _Order:
+        """From positions and windows within partitions."""
+        if parts.position is None or parts.upto is None:
+            raise PlanError("a running window needs the rows' order")
+        sizes = np.bincount(parts.ids, minlength=parts.count)
+        starts = np.cumsum(sizes) - sizes
+        begin = starts[parts.ids]
+        place = begin + parts.position
+        row = np.empty(len(place), dtype=np.int64)
+        row[place] = np.arange(len(place))
+        return cls(row, parts.ids[row], begin[row], begin + parts.upto - 1)
+
+
+def _running(around: Surroundings, step: Step, source: int, how: str, order: _Order) -> Bound:
+    """A reduction over the rows of the partition up to the row's last peer."""
+    of, wide = around.bound[source], around.wide(source)
+    rows = len(order.row)
+    known = np.ones(rows, dtype=bool) if of.valid is None else of.valid[order.row]
+    before = np.concatenate([[0], np.cumsum(known)])
+    first = np.empty(rows, dtype=np.int64)
+    first[order.row] = order.begin
+    counts = before[order.last + 1] - before[first]
+    if how == "count":
+        return _fixed(around, counts)
+    valid = around.masks.shared(counts > 0)
+    sort = Index.build(_kept(order.row, known), rows)
+    pick = Index.build(order.last, rows)
+    if how in ("min", "max"):
+        sign, begin, there = (1 if how == "max" else -1), shared(order.begin), shared(known)
+
+        def run(values: Values) -> Tensor:
+            x = gather(wide(values), sort)
+            return gather(x.gather(0, _leaders(sign * x.detach(), begin, there)), pick)
+    else:
+        incidence = Incidence.build(order.part, None, int(order.part.max(initial=-1)) + 1, rows)
+        share = _column(around, 1 / np.maximum(counts, 1)) if how == "avg" else None
+
+        def run(values: Values) -> Tensor:
+            sums = gather(segment_cumsum(gather(wide(values), sort), incidence), pick)
+            return sums if share is None else sums * share
+
+    return Bound(run, valid)
+
+
+def _leaders(x: Tensor, begin: Tensor, known: Tensor) -> Tensor:
+    """For each row and column the place of the greatest known value from `begin` on.
+
+    Of equal ones the first. Doubles the reach of every row until all reach their beginning: as many
+    passes as the longest partition's length has binary digits.
+    """
+    values = torch.where(known[:, None], x, -torch.inf)
+    place = torch.arange(len(x))
+    best = place[:, None].expand(x.shape).clone()
+    reach, longest = 1, int((place - begin).max()) + 1 if len(x) else 0
+    while reach < longest:
+        inside = (place - reach >= begin)[reach:, None]
+        earlier, later = best[:-reach], best[reach:]
+        better = values.gather(0, earlier) >= values.gather(0, later)
+        found = torch.where(inside & better, earlier, later)
+        best = torch.cat([best[:reach], found])
+        reach *= 2
+    return best

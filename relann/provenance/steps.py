@@ -1,0 +1,371 @@
+"""The steps of a plan bound to row maps: one prepared call for each, NULLs settled beforehand.
+
+Which rows are NULL depends on data only, so it is worked out here, once. A NULL row still holds
+some finite number; whatever reads values leaves such rows out, and operations that could turn a
+number into infinity get a 1 there instead, so that no gradient is 0 · ∞.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from relann.algebra.plan import (
+    Gather,
+    Partition,
+    SegmentReduce,
+    SparseProduct,
+    Stacked,
+    Step,
+    arguments,
+)
+from relann.algebra.terms import (
+    Apply,
+    Coalesce,
+    Concat,
+    Constant,
+    Dot,
+    Dropout,
+    Encode,
+    Field,
+    Key,
+    Learned,
+    Lift,
+    Linear,
+    Lookup,
+    Norm,
+    Normalize,
+    Parameter,
+    Term,
+    Tokens,
+)
+from relann.errors import DataError, PlanError
+from relann.provenance.bound import Bound, Surroundings, Values
+from relann.provenance.encoders import Rows
+from relann.provenance.inputs import Mask, shared
+from relann.provenance.kernels import (
+    Incidence,
+    Index,
+    gather,
+    gathered_dot,
+    grouped_linear,
+    segment_mean,
+)
+from relann.provenance.masks import of_any, of_both, seen
+from relann.provenance.norms import batch_norm
+from relann.provenance.parameters import running
+from relann.provenance.segments import (
+    bind_gather,
+    bind_partition,
+    bind_product,
+    bind_reduce,
+    bind_stacked,
+)
+
+
+def number_of(term: Term) -> int:
+    """The earlier step that an argument of a step's term stands for."""
+    if not isinstance(term, Field):
+        raise PlanError(f"a step's arguments are values of earlier steps, not {term}")
+    return int(term.name[1:])
+
+
+def bind_step(around: Surroundings, number: int) -> Bound:
+    """A step, those before it being bound."""
+    step = around.plan.steps[number]
+    operation = step.operation
+    match operation:
+        case Gather():
+            made = bind_gather(around, step, operation)
+        case SegmentReduce():
+            made = bind_reduce(around, step, operation)
+        case SparseProduct():
+            made = bind_product(around, step, operation)
+        case Partition():
+            made = bind_partition(around, step, operation)
+        case Stacked():
+            made = bind_stacked(around, step, operation)
+        case _:
+            made = _term(around, step, operation)
+    reads = arguments(operation) if made.reads is None else made.reads
+    learned = isinstance(operation, Term) and bool(operation.parameters)
+    constant = made.constant or (
+        not learned
+        and not isinstance(operation, Dropout)
+        and all(around.bound[k].constant for k in reads)
+    )
+    valid = around.masks.shared(made.valid)
+    return replace(made, valid=valid, constant=constant, reads=reads)
+
+
+def _term(around: Surroundings, step: Step, term: Term) -> Bound:
+    inputs, space = around.inputs, step.space
+    match term:
+        case Field():
+            number = number_of(term)
+            return Bound(
+                lambda values: seen(values[number]),
+                around.bound[number].valid,
+                around.bound[number].single,
+            )
+        case Constant(value):
+            fixed = torch.full((1, 1), value, dtype=inputs.dtype)
+            return Bound(lambda values: fixed, None, single=True)
+        case Lift(content):
+            vectors, valid = inputs.lifts[space, content]
+            return Bound(lambda values: vectors, valid)
+        case Encode():
+            code = inputs.codes[space, term]
+            return Bound(lambda values: code)
+        case Apply():
+            return _apply(around, term)
+        case Linear():
+            return _linear(around, step, term)
+        case Learned():
+            return _learned(around, step, term)
+        case Lookup(table, key):
+            vectors = around.array(table)
+            index = around.index(space, key, inputs.keys[space, key], vectors.shape[0])
+            return Bound(lambda values: gather(vectors, index))
+        case Tokens():
+            return _tokens(around, step, term)
+        case Dot():
+            return _dot(around, term)
+        case Concat(parts):
+            return _concat(around, [number_of(p) for p in parts])
+        case Coalesce(parts):
+            return _coalesce(around, step, [number_of(p) for p in parts])
+        case Normalize(x):
+            return _each(around, number_of(x), functional.normalize)
+        case Dropout():
+            return _dropout(around, term)
+        case Norm():
+            return _norm(around, term)
+    raise PlanError(f"no step computes {type(term).__name__}")
+
+
+def _each(around: Surroundings, number: int, function: Callable[[Tensor], Tensor]) -> Bound:
+    """A function of each row by itself."""
+    of = around.bound[number]
+    return Bound(lambda values: function(seen(values[number])), of.valid, of.single)
+
+
+_UNARY: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "gelu": functional.gelu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "leaky_relu": functional.leaky_relu,
+    "elu": functional.elu,
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "abs": torch.abs,
+    "neg": torch.neg,
+}
+_BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": torch.add,
+    "sub": torch.sub,
+    "mul": torch.mul,
+    "div": torch.div,
+}
+_UNBOUNDED = frozenset(("div", "exp", "log", "sqrt"))
+"""Operations that are infinite, or infinitely steep, for some finite numbers."""
+
+
+def _apply(around: Surroundings, term: Apply) -> Bound:
+    numbers = [number_of(a) for a in term.arguments]
+    last = numbers[-1]
+    valid = of_both([around.bound[k].valid for k in numbers])
+    single = all(around.bound[k].single for k in numbers)
+    if term.operation in _UNBOUNDED and valid is not None:
+        known = shared(valid)[:, None]
+        one = torch.ones((), dtype=around.inputs.dtype)
+
+        def safe(values: Values) -> Tensor:
+            return torch.where(known, seen(values[last]), one)
+
+        single = False
+    else:
+
+        def safe(values: Values) -> Tensor:
+            return seen(values[last])
+
+    if len(numbers) == 1:
+        unary = _UNARY[term.operation]
+        return Bound(lambda values: unary(safe(values)), valid, single)
+    binary, first = _BINARY[term.operation], numbers[0]
+    return Bound(lambda values: binary(seen(values[first]), safe(values)), valid, single)
+
+
+def _linear(around: Surroundings, step: Step, term: Linear) -> Bound:
+    number = number_of(term.argument)
+    of = around.bound[number]
+    weight = around.array(term.weight)
+    bias = None if term.bias is None else around.array(term.bias)
+    if term.per is None:
+        if bias is None:
+            return _each(around, number, lambda x: x @ weight)
+        added = bias
+        return _each(around, number, lambda x: torch.addmm(added, x, weight))
+    sets = _sets(around, step, term.per, term.weight, of.valid)
+    if not weight.shape[0]:  # nothing but NULL rows
+        return _nothing(around, step, of.valid)
+    groups = around.incidence(
+        ("sets", step.space, term.per, id(of.valid)),
+        lambda: Incidence.build(sets, None, weight.shape[0], len(sets)),
+    )
+    wide = around.wide(number)
+    return Bound(lambda values: grouped_linear(wide(values), weight, groups, bias), of.valid)
+
+
+def _learned(around: Surroundings, step: Step, term: Learned) -> Bound:
+    array = around.array(term.parameter)
+    if term.per is None:
+        return Bound(lambda values: array[None], None, single=True)
+    sets = _sets(around, step, term.per, term.parameter, None)
+    index = around.index(step.space, term.per, sets, array.shape[0])
+    return Bound(lambda values: gather(array, index))
+
+
+def _sets(
+    around: Surroundings, step: Step, key: Key, parameter: Parameter, valid: Mask | None
+) -> Rows:
+    """Which set of a parameter each row takes; a NULL row may have none, −1.
+
+    DataError for a key that has no set, naming it.
+    """
+    rows = around.inputs.keys[step.space, key]
+    if len(rows) and rows.min() < 0:
+        strange = rows < 0 if valid is None else (rows < 0) & valid
+        if strange.any():
+            parts = [around.maps.columns[step.space, p] for p in key.parts]
+            vocabulary = around.encoders.vocabularies[key.site]
+            value = vocabulary.value(parts, int(np.flatnonzero(strange)[0]))
+            raise DataError(
+                f"`{parameter.name}` has one set for each {key} of the training rows, and none for "
+                f"{value}, which {int(strange.sum())} of {len(rows)} rows have"
+            )
+    return rows
+
+
+def _nothing(around: Surroundings, step: Step, valid: Mask | None) -> Bound:
+    empty = torch.zeros(around.maps.counts[step.space], step.width, dtype=around.inputs.dtype)
+    return Bound(lambda values: empty, valid)
+
+
+def _tokens(around: Surroundings, step: Step, term: Tokens) -> Bound:
+    table = around.array(term.table)
+    buckets = table.shape[0]
+    words = around.inputs.words[step.space, term.content, buckets]
+    incidence = Incidence.build(words.text, words.bucket, words.texts, buckets)
+    index = Index.build(words.row_text, words.texts)
+    return Bound(lambda values: gather(segment_mean(table, incidence), index))
+
+
+def _dot(around: Surroundings, term: Dot) -> Bound:
+    """Inner products; of two gathers read by nothing else, without materialising either."""
+    left, right = number_of(term.left), number_of(term.right)
+    both = (around.bound[left], around.bound[right])
+    valid, single = of_both([b.valid for b in both]), all(b.single for b in both)
+    ends = [_lone_gather(around, k) for k in (left, right)]
+    if ends[0] is not None and ends[1] is not None:
+        (x, i), (y, j) = ends[0], ends[1]
+        return Bound(
+            lambda values: gathered_dot(seen(values[x]), seen(values[y]), i, j),
+            valid,
+            reads=(x, y),
+        )
+    return Bound(
+        lambda values: (seen(values[left]) * seen(values[right])).sum(1, keepdim=True),
+        valid,
+        single,
+    )
+
+
+def _lone_gather(around: Surroundings, number: int) -> tuple[int, Index] | None:
+    """What a gather that only one step reads picks from."""
+    step = around.plan.steps[number]
+    if around.uses[number] != 1 or around.bound[number].single:
+        return None
+    match step.operation:
+        case Gather(source, via):
+            return source, around.gathered(step.space, via, source)
+    return None
+
+
+def _concat(around: Surroundings, numbers: Sequence[int]) -> Bound:
+    single = all(around.bound[k].single for k in numbers)
+    valid = of_both([around.bound[k].valid for k in numbers])
+    if single:
+        return Bound(lambda values: torch.cat([seen(values[k]) for k in numbers], 1), valid, True)
+    wide = [around.wide(k) for k in numbers]
+    return Bound(lambda values: torch.cat([w(values) for w in wide], 1), valid)
+
+
+def _coalesce(around: Surroundings, step: Step, numbers: Sequence[int]) -> Bound:
+    """The first that is not NULL; those after one that is never NULL are not even read."""
+    used: list[int] = []
+    for number in numbers:
+        used.append(number)
+        if around.bound[number].valid is None:
+            break
+    width, last = step.width, used[-1]
+    if len(used) == 1:
+        of = around.bound[last]
+        alone = (last,)
+        return Bound(
+            lambda values: seen(values[last]).expand(-1, width), of.valid, of.single, reads=alone
+        )
+    choices = []
+    for number in reversed(used[:-1]):
+        valid = around.bound[number].valid
+        assert valid is not None
+        choices.append((number, shared(valid)[:, None]))
+    rows = around.maps.counts[step.space]
+
+    def run(values: Values) -> Tensor:
+        value = seen(values[last])
+        for number, known in choices:
+            value = torch.where(known, seen(values[number]), value)
+        return value.expand(rows, width)
+
+    return Bound(run, of_any([around.bound[k].valid for k in used]), reads=tuple(used))
+
+
+def _dropout(around: Surroundings, term: Dropout) -> Bound:
+    number = number_of(term.argument)
+    of, wide = around.bound[number], around.wide(number)
+    keep, generator = 1 - term.p, around.generators[term.site]
+    training = around.training
+
+    def run(values: Values) -> Tensor:
+        x = wide(values)
+        if not training() or keep == 1:
+            return x
+        mask = torch.empty_like(x).bernoulli_(keep, generator=generator)
+        return x * mask.div_(keep)
+
+    return Bound(run, of.valid)
+
+
+def _norm(around: Surroundings, term: Norm) -> Bound:
+    number = number_of(term.argument)
+    scale, shift = around.array(term.scale), around.array(term.shift)
+    if term.kind == "layer":
+        shape = (term.width,)
+        return _each(around, number, lambda x: functional.layer_norm(x, shape, scale, shift))
+    of, wide, training = around.bound[number], around.wide(number), around.training
+    mean, variance, steps = (around.arrays[n] for n in running(term))
+    rows = None if of.valid is None else shared(np.flatnonzero(of.valid))
+    return Bound(
+        lambda values: batch_norm(
+            wide(values), rows, scale, shift, mean, variance, steps, training()
+        ),
+        of.valid,
+    )

@@ -1,0 +1,399 @@
+"""Models and layers kept in the DuckDB database they belong to, in the schema `relann`.
+
+    relann.format  (version)                           how the other tables are laid out
+    relann.models  (name, version, definition, options, metrics, curve, info, schema_hash,
+                    parameters, relann_version, created_at, weights, weights_sha256)
+    relann.state   (name, version, site, data, sha256)  fitted vocabularies and statistics
+    relann.layers  (name, definition, relann_version, created_at)
+
+`weights` is a safetensors file, each `data` an Arrow IPC stream, both as bytes: typed, without code
+and readable by other programs. Options, metrics, curve and info are JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from relann.duckdb_errors import duckdb_error_text
+from relann.errors import DataError, QueryError, Span, did_you_mean
+from relann.version import VERSION
+
+SCHEMA = "relann"
+FORMAT = 1
+_TABLES = {
+    "format": "version INTEGER NOT NULL",
+    "models": """
+        name VARCHAR NOT NULL, version INTEGER NOT NULL, definition VARCHAR NOT NULL,
+        options JSON NOT NULL, metrics JSON NOT NULL, curve JSON NOT NULL, info JSON NOT NULL,
+        schema_hash VARCHAR NOT NULL, parameters BIGINT NOT NULL, relann_version VARCHAR NOT NULL,
+        created_at TIMESTAMP NOT NULL, weights BLOB NOT NULL, weights_sha256 VARCHAR NOT NULL,
+        PRIMARY KEY (name, version)""",
+    "state": """
+        name VARCHAR NOT NULL, version INTEGER NOT NULL, site VARCHAR NOT NULL,
+        data BLOB NOT NULL, sha256 VARCHAR NOT NULL, PRIMARY KEY (name, version, site)""",
+    "layers": """
+        name VARCHAR PRIMARY KEY, definition VARCHAR NOT NULL, relann_version VARCHAR NOT NULL,
+        created_at TIMESTAMP NOT NULL""",
+}
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A model as it is kept.
+
+    `definition` is the statement that created it, `state` the Arrow table fitted at each site,
+    `curve` one mapping per epoch, `info` whatever else is to be kept, as JSON. The store sets
+    `version`, `created_at` (UTC) and `relann_version`; it gives weights back on the CPU, by name.
+    """
+
+    name: str
+    definition: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    curve: Sequence[Mapping[str, Any]] = ()
+    info: Mapping[str, Any] = field(default_factory=dict)
+    schema_hash: str = ""
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    state: Mapping[str, pa.Table] = field(default_factory=dict)
+    version: int = 0
+    created_at: datetime | None = None
+    relann_version: str = VERSION
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A line of the list of models: the newest version of one."""
+
+    name: str
+    version: int
+    created_at: datetime
+    parameters: int
+    options: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """A layer as it is kept; `definition` is the statement that created it."""
+
+    name: str
+    definition: str
+    created_at: datetime
+
+
+class Store:
+    """Models and layers of a connection's current database. Names are the same in any case.
+
+    Writes are all or nothing, and part of the user's transaction when one is open. Raises DataError
+    where the database refuses, and QueryError (at `span`, if given) for a name that is or is not
+    there.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def check_new(self, name: str, replace: bool, span: Span | None = None) -> None:
+        """Raise unless a model of this name may be created; ask before training it."""
+        self._check_writable()
+        if not replace and (newest := self._newest(name)):
+            raise QueryError(
+                f"model `{newest[0]}` exists already (version {newest[1]}); "
+                "CREATE OR REPLACE MODEL adds a version",
+                span,
+            )
+
+    def save_model(self, record: ModelRecord) -> int:
+        """Keep a model as the next version of its name, and return that version."""
+        weights = safetensors.torch.save(
+            {name: t.detach().cpu().contiguous().clone() for name, t in record.weights.items()}
+        )
+        state = {site: _table_bytes(table) for site, table in record.state.items()}
+        texts = [_json(v) for v in (record.options, record.metrics, record.curve, record.info)]
+        parameters = sum(t.numel() for t in record.weights.values())
+        with self._transaction():
+            newest = self._newest(record.name)
+            name, version = (newest[0], newest[1] + 1) if newest else (record.name, 1)
+            values = [name, version, record.definition, *texts, record.schema_hash, parameters]
+            written = [VERSION, _now(), weights, sha256(weights).hexdigest()]
+            self._run(
+                f"INSERT INTO {self._table('models')} VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                [*values, *written],
+            )
+            for site, data in state.items():
+                self._run(
+                    f"INSERT INTO {self._table('state')} VALUES (?,?,?,?,?)",
+                    [name, version, site, data, sha256(data).hexdigest()],
+                )
+        return version
+
+    def model(self, name: str, version: int | None = None, span: Span | None = None) -> ModelRecord:
+        """A kept model, the newest version unless one is given (also as `name@version`).
+
+        Raises QueryError for an unknown name or version, DataError for damaged contents.
+        """
+        name, version = _name_and_version(name, version)
+        row = None
+        if newest := self._newest(name):
+            version = newest[1] if version is None else version
+            row = self._run(
+                "SELECT name, version, definition, options, metrics, curve, info, schema_hash, "
+                "created_at, relann_version, weights, weights_sha256 "
+                f"FROM {self._table('models')} WHERE name = ? AND version = ?",
+                [newest[0], version],
+            ).fetchone()
+        if row is None:
+            raise self._unknown(name, version, span)
+        what = f"model `{row[0]}` (version {row[1]})"
+        _check_digest(row[10], row[11], f"the weights of {what}")
+        try:
+            weights = dict(sorted(safetensors.torch.load(row[10]).items()))
+        except (SafetensorError, ValueError) as error:
+            raise DataError(f"the weights of {what} are damaged: {error}") from error
+        options, metrics, curve, info = (json.loads(text) for text in row[3:7])
+        return ModelRecord(
+            name=row[0],
+            definition=row[2],
+            options=options,
+            metrics=metrics,
+            curve=curve,
+            info=info,
+            schema_hash=row[7],
+            weights=weights,
+            state=self._state(row[0], row[1], what),
+            version=row[1],
+            created_at=row[8],
+            relann_version=row[9],
+        )
+
+    def models(self) -> list[ModelEntry]:
+        """The newest version of each model, by name."""
+        if not self._exists("models"):
+            return []
+        rows = self._run(
+            "SELECT name, version, created_at, parameters, options, metrics "
+            f"FROM {self._table('models')} "
+            "QUALIFY row_number() OVER (PARTITION BY name ORDER BY version DESC) = 1 ORDER BY name"
+        ).fetchall()
+        return [
+            ModelEntry(name, version, created, size, json.loads(options), json.loads(metrics))
+            for name, version, created, size, options, metrics in rows
+        ]
+
+    def drop_model(self, name: str, if_exists: bool = False, span: Span | None = None) -> bool:
+        """Forget all versions of a model; False if there was none and `if_exists` allows that."""
+        newest = self._newest(name)
+        if newest is None:
+            if if_exists:
+                return False
+            raise self._unknown(name, None, span)
+        with self._transaction():
+            for table in ("state", "models"):
+                self._run(f"DELETE FROM {self._table(table)} WHERE name = ?", [newest[0]])
+        return True
+
+    def save_layer(
+        self, name: str, definition: str, replace: bool = False, span: Span | None = None
+    ) -> None:
+        """Keep a layer, in place of the one of this name if `replace` allows that."""
+        if (old := self.layer(name)) and not replace:
+            message = f"layer `{old.name}` exists already; write CREATE OR REPLACE LAYER"
+            raise QueryError(message, span)
+        with self._transaction():
+            if old:
+                self._run(f"DELETE FROM {self._table('layers')} WHERE name = ?", [old.name])
+            self._run(
+                f"INSERT INTO {self._table('layers')} VALUES (?,?,?,?)",
+                [name, definition, VERSION, _now()],
+            )
+
+    def layer(self, name: str) -> LayerRecord | None:
+        """A kept layer, None if there is none of this name."""
+        return next((v for v in self.layers() if v.name.lower() == name.lower()), None)
+
+    def layers(self) -> list[LayerRecord]:
+        """All layers, by name."""
+        if not self._exists("layers"):
+            return []
+        rows = self._run(
+            f"SELECT name, definition, created_at FROM {self._table('layers')} ORDER BY name"
+        ).fetchall()
+        return [LayerRecord(*row) for row in rows]
+
+    def drop_layer(self, name: str, if_exists: bool = False, span: Span | None = None) -> bool:
+        """Forget a layer; False if there was none and `if_exists` allows that."""
+        layer = self.layer(name)
+        if layer is None:
+            if if_exists:
+                return False
+            known = [v.name for v in self.layers()]
+            raise QueryError(f"no layer is called `{name}`.{did_you_mean(name, known)}", span)
+        with self._transaction():
+            self._run(f"DELETE FROM {self._table('layers')} WHERE name = ?", [layer.name])
+        return True
+
+    def _newest(self, name: str) -> tuple[str, int] | None:
+        """The name as it is kept and its newest version."""
+        if not self._exists("models"):
+            return None
+        found: tuple[str, int] | None = self._run(
+            f"SELECT name, version FROM {self._table('models')} WHERE lower(name) = lower(?) "
+            "ORDER BY version DESC LIMIT 1",
+            [name],
+        ).fetchone()
+        return found
+
+    def _state(self, name: str, version: int, what: str) -> dict[str, pa.Table]:
+        rows = self._run(
+            f"SELECT site, data, sha256 FROM {self._table('state')} "
+            "WHERE name = ? AND version = ? ORDER BY site",
+            [name, version],
+        ).fetchall()
+        state = {}
+        for site, data, digest in rows:
+            _check_digest(data, digest, f"the state `{site}` of {what}")
+            try:
+                state[site] = pa.ipc.open_stream(data).read_all()
+            except pa.ArrowException as error:
+                raise DataError(f"the state `{site}` of {what} is damaged: {error}") from error
+        return state
+
+    def _unknown(self, name: str, version: int | None, span: Span | None) -> QueryError:
+        newest = self._newest(name)
+        if newest and version is not None:
+            return QueryError(
+                f"model `{newest[0]}` has no version {version}; the newest is {newest[1]}", span
+            )
+        known = [entry.name for entry in self.models()]
+        hint = did_you_mean(name, known) if known else " There are no models in this database."
+        return QueryError(f"no model is called `{name}`.{hint}", span)
+
+    def _table(self, name: str) -> str:
+        return f"{self._database()}.{SCHEMA}.{name}"
+
+    def _database(self) -> str:
+        found = self._run("SELECT current_database()").fetchone()
+        return '"' + str(found[0] if found else "").replace('"', '""') + '"'
+
+    def _exists(self, table: str) -> bool:
+        """Whether a table of ours is there; raises DataError if it has another layout."""
+        found = self._run(
+            "SELECT table_name FROM duckdb_tables() "
+            "WHERE database_name = current_database() AND schema_name = ?",
+            [SCHEMA],
+        ).fetchall()
+        names = {name for (name,) in found}
+        if "format" in names:
+            row = self._run(f"SELECT max(version) FROM {self._table('format')}").fetchone()
+            if row is not None and row[0] != FORMAT:
+                raise DataError(
+                    f"the models in this database are kept in format {row[0]}, and relann "
+                    f"{VERSION} reads format {FORMAT}; use the relann version that wrote them"
+                )
+        return table in names
+
+    def _check_writable(self) -> None:
+        row = self._run(
+            "SELECT database_name FROM duckdb_databases() "
+            "WHERE database_name = current_database() AND readonly"
+        ).fetchone()
+        if row:
+            raise DataError(
+                f"database `{row[0]}` is open read-only, so nothing can be kept in it; "
+                "connect without read_only"
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All that is written in the block, or nothing; joins a transaction that is open."""
+        self._check_writable()
+        joined = self._in_transaction()
+        if not joined:
+            self._run("BEGIN")
+        try:
+            self._create_tables()
+            yield
+            if not joined:
+                self._run("COMMIT")
+        except BaseException:
+            if not joined:
+                with suppress(duckdb.Error):  # a commit that failed has rolled back already
+                    self._connection.rollback()
+            raise
+
+    def _in_transaction(self) -> bool:
+        """Whether a transaction is open: then, and only then, two statements share its number."""
+        ask = "SELECT txid_current()"
+        return self._run(ask).fetchone() == self._run(ask).fetchone()
+
+    def _create_tables(self) -> None:
+        if all(self._exists(table) for table in _TABLES):
+            return
+        self._run(f"CREATE SCHEMA IF NOT EXISTS {self._database()}.{SCHEMA}")
+        fresh = not self._exists("format")
+        for table, columns in _TABLES.items():
+            self._run(f"CREATE TABLE IF NOT EXISTS {self._table(table)} ({columns})")
+        if fresh:
+            self._run(f"INSERT INTO {self._table('format')} VALUES ({FORMAT})")
+
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> duckdb.DuckDBPyConnection:
+        try:
+            return self._connection.execute(sql, list(values))
+        except duckdb.Error as error:
+            message = f"the store of models cannot be used: {duckdb_error_text(error)}"
+            raise DataError(message) from error
+
+
+def _name_and_version(name: str, version: int | None) -> tuple[str, int | None]:
+    base, mark, number = name.rpartition("@")
+    return (
+        (base, int(number)) if mark and version is None and number.isdecimal() else (name, version)
+    )
+
+
+def _check_digest(data: bytes, digest: str, what: str) -> None:
+    if sha256(data).hexdigest() != digest:
+        raise DataError(f"{what} do not match their checksum: the database file is damaged")
+
+
+def _table_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _json(value: Any) -> str:
+    """JSON text; numbers that JSON does not have (NaN, infinities) become null."""
+    return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case np.generic():
+            return _finite(value.item())
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(key): _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+    return value
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
