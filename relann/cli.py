@@ -70,7 +70,7 @@ def run(
 ) -> None:
     """Run the statements of a file and print each result; stop at the first error."""
     text = _read(file)
-    with _failing(file), _open(db) as session:
+    with _failing(file), connect(db) as session:
         for result in session.each(text):
             _print(Console(), result)
 
@@ -87,7 +87,7 @@ def explain(
     """
     file = query if _is_file(query) else ""
     text = _read(file) if file else query
-    with _failing(file), _open(db) as session:
+    with _failing(file), connect(db) as session:
         session.connection.begin()
         try:
             for statement in statements(text):
@@ -110,7 +110,7 @@ def demo() -> None:
 def shell(db: Database = ":memory:") -> None:
     """Type statements, end them with `;`. Ctrl-C cancels one, .quit leaves, .help tells more."""
     interactive = sys.stdin.isatty()
-    with _failing(""), _open(db) as session:
+    with _failing(""), connect(db) as session:
         console = Console()
         if interactive:
             greeting = f"relann {VERSION}, database {db}. .help tells what there is."
@@ -221,13 +221,6 @@ def _print(console: Console, result: Result) -> None:
 
 def _complain(message: str) -> None:
     Console(stderr=True).print(Text(message, style="red"), soft_wrap=True)
-
-
-def _open(db: str) -> Session:
-    session = connect(db)
-    if not sys.stdout.isatty():  # DuckDB draws its bar into files as well
-        session.connection.execute("SET enable_progress_bar = false")
-    return session
 
 
 def _is_file(query: str) -> bool:

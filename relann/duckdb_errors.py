@@ -49,7 +49,7 @@ def duckdb_error_range(error: Exception, text: str) -> tuple[int, int] | None:
     if at < 0 or column < 0:
         return None
     start = begins[number - 1] + at + _index_at_width(excerpt, column)
-    return _whole_words(text, start, start + len(found[4]))
+    return start, min(start + len(found[4]), len(text))
 
 
 def query_error(
@@ -97,15 +97,3 @@ def _index_at_width(text: str, width: int) -> int:
             return index
         seen += 2 if unicodedata.east_asian_width(character) in "WF" else 1
     return len(text)
-
-
-def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
-    """The range, widened so that it does not begin inside a word."""
-
-    def inside(index: int) -> bool:
-        word = text[max(index - 1, 0) : index + 1]
-        return len(word) == 2 and all(c.isalnum() or c == "_" for c in word)
-
-    while inside(start):
-        start -= 1
-    return start, min(max(end, start + 1), len(text))

@@ -99,12 +99,17 @@ class Lifecycle:
         _layer(statement)
 
     def explain(self, statement: Explain) -> str:
-        """The lifted query, the optimised query and the plan of a model or of a SELECT."""
+        """The lifted query, the optimised query and the plan of a model or of a SELECT.
+
+        ANALYZE builds the row maps and shows how many rows there are.
+        """
         if statement.body is not None:
-            return self._program(statement.body, "query", None).explain()
-        assert statement.name is not None
-        record = self._store.model(statement.name, span=statement.name_span)
-        return self._bound(record).explain()
+            program = self._program(statement.body, "query", None)
+        else:
+            assert statement.name is not None
+            program = self._bound(self._store.model(statement.name, span=statement.name_span))
+        maps = self._cache.maps(program, self._engine) if statement.analyze else None
+        return program.explain(maps)
 
     # -- table functions -------------------------------------------------------------------------
 

@@ -139,7 +139,7 @@ class Result:
             texts = ["…" if index is None else cells[index][row] for index, _ in shown]
             table.add_row(*(Text(t, overflow="ellipsis", no_wrap=True) for t in texts))
         yield table
-        yield Text(self._count(), style="dim")
+        yield Text(self._count(), style="dim", no_wrap=True, overflow="ignore")
 
     def _repr_html_(self) -> str:
         """The first rows as an HTML table, for notebooks."""
@@ -187,7 +187,7 @@ def _layout(natural: list[int], room: int) -> list[tuple[int | None, int]]:
     if taken(least) > room:
         ahead, behind = list(range((len(natural) + 1) // 2)), list(range(len(natural)))
         behind = behind[len(ahead) :]
-        while len(ahead) > 1 and taken([1, *(least[i] for i in ahead + behind)]) > room:
+        while len(ahead + behind) > 1 and taken([1, *(least[i] for i in ahead + behind)]) > room:
             if len(behind) >= len(ahead):
                 behind.pop(0)
             else:

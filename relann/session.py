@@ -92,6 +92,7 @@ def connect(
         return Session(database, models, owned=False)
     try:
         connection = duckdb.connect(str(database), read_only=read_only)
+        connection.execute("SET enable_progress_bar = false")  # training shows one of its own
     except duckdb.Error as error:
         raise EngineError(f"cannot open database {database}: {duckdb_error_text(error)}") from error
     return Session(connection, models, owned=True)
@@ -140,7 +141,9 @@ class Session:
 
     def explain(self, text: str, analyze: bool = False) -> str:
         """What a model does: text is a query, a CREATE MODEL statement or a stored model's name."""
-        return "\n\n".join(self._models.explain(e) for e in explanation(text, analyze))
+        found = explanation(text, analyze)
+        with self._asking(None):
+            return "\n\n".join(self._models.explain(e) for e in found)
 
     def close(self) -> None:
         """Close the connection, unless it was passed to `connect`."""
@@ -165,13 +168,16 @@ class Session:
             raise QueryError("this statement takes no parameters", statement.span)
         match statement:
             case CreateModel():
-                return Result(message=self._models.create_model(statement))
+                with self._asking(statement.name_span):
+                    return Result(message=self._models.create_model(statement))
             case CreateLayer(_, name, name_span, or_replace):
-                self._models.check_layer(statement)
+                with self._asking(name_span):
+                    self._models.check_layer(statement)
                 self._store.save_layer(name, statement.sql, or_replace, name_span)
                 return Result(message=f"layer `{name}` is kept")
             case Explain():
-                return Result(message=self._models.explain(statement))
+                with self._asking(statement.span):
+                    return Result(message=self._models.explain(statement))
             case Drop(_, "model" | "layer"):
                 return self._drop(statement)
             case Show(_, "models" | "layers"):
@@ -238,14 +244,8 @@ class Session:
     def _table(self, call: TableCall, draft: Draft) -> pa.Table:
         """The rows that a table function stands for."""
         arguments = tuple(self._argument(call, argument, draft) for argument in call.arguments)
-        try:
+        with self._asking(call.span):
             return self._models.table_functions[call.name](replace(call, arguments=arguments))
-        except QueryError as error:
-            if error.span is not None:
-                raise
-            raise QueryError(error.message, call.span) from error
-        except duckdb.Error as error:
-            raise QueryError(duckdb_error_text(error), call.span) from error
 
     def _argument(self, call: TableCall, argument: CallArgument, draft: Draft) -> CallArgument:
         """The argument with its value computed, or its query made to stand by itself."""
@@ -267,6 +267,29 @@ class Session:
         if not named:
             self._execute(sql.wrapped(["DESCRIBE "], ""))  # errors at their place in the text
         return replace(argument, sql=f"({sql})" if named else str(sql))
+
+    @contextmanager
+    def _asking(self, span: Span | None) -> Iterator[None]:
+        """Let models ask DuckDB what it knows, without harm.
+
+        A name DuckDB does not know would end the user's open transaction: here it does not. Errors
+        without a place get `span`, and no exception of DuckDB's comes through.
+        """
+        policy = "current_transaction_invalidation_policy"
+        try:
+            kept = self._connection.execute(f"SELECT current_setting('{policy}')").fetchone()
+            self._connection.execute(f"SET {policy} = 'SYNTACTIC_ERRORS_DO_NOT_INVALIDATE'")
+            try:
+                yield
+            finally:
+                with suppress(duckdb.Error):  # it ended all the same, for another reason
+                    self._connection.execute(f"SET {policy} = '{kept[0] if kept else ''}'")
+        except QueryError as error:
+            if error.span is not None:
+                raise
+            raise QueryError(error.message, span) from error
+        except duckdb.Error as error:
+            raise QueryError(duckdb_error_text(error), span) from error
 
     @contextmanager
     def _showing(self, name: str, table: pa.Table) -> Iterator[str]:

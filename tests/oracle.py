@@ -307,7 +307,7 @@ def first(vectors: Sequence[Vector], width: int) -> Vector:
 def normalized(x: Tensor) -> Tensor:
     """x / max(‖x‖₂, 1e-12); the norm of zero has gradient 0."""
     square = sum_of(x * x)
-    if float(square) <= 1e-24:
+    if square.item() <= 1e-24:
         return x / 1e-12
     return x / torch.sqrt(square)
 
@@ -332,7 +332,7 @@ def _where_positive(
     positive: Callable[[Tensor], Tensor], otherwise: Callable[[Tensor], Tensor]
 ) -> Callable[[Tensor], Tensor]:
     def chosen(x: Tensor) -> Tensor:
-        return torch.stack([positive(e) if float(e) > 0 else otherwise(e) for e in x])
+        return torch.stack([positive(e) if e.item() > 0 else otherwise(e) for e in x])
 
     return chosen
 
@@ -413,7 +413,7 @@ def _deviation(xs: list[Tensor]) -> Vector:
     mean = _mean(xs)
     squares = _total([(x - mean) ** 2 for x in xs])
     assert squares is not None
-    return torch.stack([torch.sqrt(s) if float(s) > 0 else s * 0 for s in squares / (len(xs) - 1)])
+    return torch.stack([torch.sqrt(s) if s.item() > 0 else s * 0 for s in squares / (len(xs) - 1)])
 
 
 def _extreme(pick: Callable[[list[float]], float]) -> Callable[[list[Tensor]], Vector]:
@@ -424,8 +424,8 @@ def _extreme(pick: Callable[[list[float]], float]) -> Callable[[list[Tensor]], V
             return None
         out = []
         for elements in zip(*xs, strict=True):
-            best = pick([float(e) for e in elements])
-            ties = [e for e in elements if float(e) == best]
+            best = pick([e.item() for e in elements])
+            ties = [e for e in elements if e.item() == best]
             out.append(sum(ties[1:], ties[0]) / len(ties))
         return torch.stack(out)
 

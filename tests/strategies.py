@@ -212,7 +212,7 @@ class Drawn:
         """A term that is a column, or makes one of a column."""
         options = list(scope.embeddings(width)) * 3
         if width == 1:
-            options += [self.content(k, scope) for k in ("double", "whole", "truth")]
+            options += [self.content(k, scope) for k in ("double", "whole")]
         options += [f"embedding({self.key(scope)}, {width})", f"param({width}{self.per(scope)})"]
         wide = scope.embeddings() + scope.content("double", "float")
         if wide:
@@ -247,13 +247,16 @@ class Drawn:
         return str(form).format(*sides)
 
     def _scaled(self, width: int, scope: Scope, depth: int) -> str:
-        return f"({self.term(width, scope, depth)} * {self.content('double', scope)})"
+        number = self.content(self.pick(("double", "double", "whole", "truth")), scope)
+        return f"(relu({self.term(width, scope, depth)}) * {number})"
 
     def _concat(self, width: int, scope: Scope, depth: int) -> str:
         if width == 1:
             return ""
         left = self.draw(st.integers(1, width - 1))
-        parts = self.term(left, scope, depth), self.term(width - left, scope, depth)
+        parts = [self.term(left, scope, depth), self.term(width - left, scope, depth)]
+        if not _calls_learned("".join(parts)):  # of content alone `||` is SQL's
+            parts[0] = f"relu({parts[0]})"
         return f"concat({', '.join(parts)})" if self.chance(2) else f"({' || '.join(parts)})"
 
     def _dot(self, width: int, scope: Scope, depth: int) -> str:
@@ -369,7 +372,9 @@ class Drawn:
             elif self.chance(3):
                 items.append(self.window(kind, scope, depth))
             else:
-                items.append(self.term(kind, scope, depth + 1))
+                made = self.term(kind, scope, depth + 1)
+                known = made in scope.embeddings() or _calls_learned(made)
+                items.append(made if known else f"{made} * param({kind})")
         qualify = ""
         if self.chance(6):
             function = self.pick(("rank()", "count(*)", "dense_rank()"))
@@ -435,7 +440,7 @@ class Drawn:
         if how == "stddev":
             argument = f"({argument} + {self.content('double', scope)})"
         made = f"{how}({argument})"
-        if not self._learned(argument, scope):
+        if not _calls_learned(argument):
             made = f"{how}({argument} * param({width}))"
         if self.chance(4):
             made += f" FILTER (WHERE {self.predicate(scope)})"
@@ -445,12 +450,9 @@ class Drawn:
             self.pick(("{}", "relu({})", f"linear({{}}, {width})", "coalesce({}, 0)", "({} + {})"))
         ).replace("{}", made)
 
-    def _learned(self, text: str, scope: Scope) -> bool:
-        return any(f in text for f in _LEARNED) or any(e in text for e in scope.embeddings())
-
 
 _CONSTANTS = {
-    "whole": ("1", "0", "2"),
+    "whole": ("7", "5"),
     "double": ("0.5::DOUBLE", "1::DOUBLE", "-2::DOUBLE"),
     "text": ("'a'", "'zz'"),
     "truth": ("TRUE", "FALSE"),
@@ -459,8 +461,15 @@ _CONSTANTS = {
 _LEARNED = (
     *("linear(", "mlp(", "embedding(", "param(", "norm(", "features(", "numeric(", "category("),
     *("text(", "time_since(", "dropout(", "dot(", "normalize(", "relu(", "gelu(", "sigmoid("),
-    *("elu(", "concat(", "softmax("),
+    *("elu(", "softmax("),
 )
+
+
+def _calls_learned(text: str) -> bool:
+    """Whether a function is called that exists in lifted queries only."""
+    return any(function in text for function in _LEARNED)
+
+
 _TERMS = (
     *("column", "linear", "linear", "mlp", "unary", "unary", "binary", "binary", "scaled"),
     *("concat", "dot", "normalize", "norm", "coalesce", "lookup", "encoded"),
@@ -537,7 +546,8 @@ def rewritable_queries(draw: st.DrawFn) -> str:
             f"{how}({linear}{scale}){keep}", f"relu(linear(sum({argument}){keep}, {n}))"
         )
     if shape == "above":
-        return str(_SHAPES[shape]).format(sums, predicate=made.predicate(Scope({"k": "whole"})))
+        over = Scope({"k": "text" if key == "p.kind" else "whole"})
+        return str(_SHAPES[shape]).format(sums, predicate=made.predicate(over))
     return str(_SHAPES[shape]).format(
         n=n,
         m=made.pick(_WIDTHS),

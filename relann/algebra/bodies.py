@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from sqlglot import Token, TokenType, exp
 from sqlglot.dialects.duckdb import DuckDB
@@ -55,9 +56,8 @@ def body(lexed: Lexed, tokens: Sequence[Token], what: str, place: Span | None = 
 def _for_duckdb(tokens: Sequence[Token], span: Span) -> str:
     """A body's text, functions that DuckDB's grammar takes for types under names it takes."""
     text = span.text[span.start : span.end]
-    for before, token, after in zip([None, *tokens], tokens, tokens[1:], strict=False):
-        cast = before is not None and (word(before) == "AS" or before.text == "::")
-        if word(token) in _TYPES_AS_FUNCTIONS and after.text == "(" and not cast:
+    for token, after in pairwise(tokens):
+        if word(token) in _TYPES_AS_FUNCTIONS and word(after) == "(":
             at, end = token.start - span.start, token.end + 1 - span.start
             text = text[:at] + "_" * (end - at) + text[end:]
     return text

@@ -45,8 +45,17 @@ _SYMBOLS = {
 }
 
 
-def explain(lifted: Node, optimised: Optimised, plan: Plan, statistics: Statistics) -> str:
-    """The lifted query, the optimised query with the rules that fired, and the plan."""
+def explain(
+    lifted: Node,
+    optimised: Optimised,
+    plan: Plan,
+    statistics: Statistics,
+    rows: Mapping[int, int] | None = None,
+) -> str:
+    """The lifted query, the optimised query with the rules that fired, and the plan.
+
+    `rows` are the actual rows of the plan's spaces, where they are known.
+    """
     fired = ", ".join(f"{n} ×{k}" for n, k in optimised.fired.items()) or "none"
     return "\n".join(
         [
@@ -58,7 +67,7 @@ def explain(lifted: Node, optimised: Optimised, plan: Plan, statistics: Statisti
             node_to_text(optimised.node, statistics),
             "",
             "Plan",
-            plan_to_text(plan),
+            plan_to_text(plan, rows),
         ]
     )
 

@@ -134,7 +134,8 @@ def _message(name: str, error: ErrorDetails) -> str:
         hint = did_you_mean(given, choices) if isinstance(given, str) else ""
         return f"`{name}` is one of {listing(choices)}, not {shown}.{hint}"
     if error["type"] in _RANGES:
-        bound = _RANGES[error["type"]].format(**error.get("ctx", {}))
+        limits = {k: int(v) if v == int(v) else v for k, v in error.get("ctx", {}).items()}
+        bound = _RANGES[error["type"]].format(**limits)
         return f"`{name}` must be {bound}, not {shown}"
     wanted = _TYPES.get(error["type"], error["msg"])
     return f"`{name}` takes {wanted}, not {shown}"

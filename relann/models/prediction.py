@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 import numpy as np
 import pyarrow as pa
 import torch
@@ -13,11 +10,11 @@ from torch import Tensor
 from relann.algebra.plan import Plan
 from relann.algebra.rowmaps import RowMaps
 from relann.errors import DataError, QueryError, did_you_mean
+from relann.models.batches import Part, Sliced, check_predicted
 from relann.models.metrics import measure, metrics_of
 from relann.models.splits import (
     NAMES,
     Numbers,
-    check_predicted,
     labelled,
     output_column,
     prediction_step,
@@ -25,23 +22,34 @@ from relann.models.splits import (
 )
 from relann.models.training import Trained
 from relann.provenance.inputs import Mask
+from relann.provenance.slices import Slice, cut
 
 
-def predict(trained: Trained, plan: Plan, maps: RowMaps, batch_size: int | None = None) -> pa.Table:
+def predict(
+    trained: Trained,
+    plan: Plan,
+    maps: RowMaps,
+    rows: Numbers | None = None,
+    batch_size: int | None = None,
+) -> pa.Table:
     """The output's content columns (but the split) and the prediction, row for row.
 
+    `rows` are the output rows asked for (distinct, ascending; None: all); only what they need is
+    computed, `batch_size` of them at a time, all at once without it.
+
     The prediction is `prediction` and, for classes, `probability` and `scores`: `Head.columns` says
-    more. A content column of one of these names is left out. `batch_size` rows are computed at a
-    time, all at once without it.
+    more. A content column of one of these names is left out.
     """
     prediction_step(plan)
-    scores, valid = _scores(trained, plan, maps, batch_size)
+    scores, valid = _scores(trained, plan, maps, rows, batch_size)
     found = trained.head.columns(scores, valid)
     columns = {
         name: maps.columns[plan.output, content]
         for name, content in plan.contents
         if name != trained.options.split and name not in found
     }
+    if rows is not None:
+        columns = {name: values.take(pa.array(rows)) for name, values in columns.items()}
     return pa.table({**columns, **found})
 
 
@@ -66,8 +74,8 @@ def evaluate(
     if not len(rows):
         raise DataError(f"there are no labelled {name} rows to evaluate on")
     targets = head.targets(labels.take(pa.array(rows)), label)
-    scores, valid = _scores(trained, plan, maps.restrict(rows), batch_size)
-    check_predicted(valid, len(rows), name)
+    scores, valid = _scores(trained, plan, maps, rows, batch_size)
+    check_predicted(valid, name)
     found = head.probabilities(scores)
     metrics = metrics_of(head)
     return pa.table(
@@ -95,27 +103,25 @@ def _rows(trained: Trained, plan: Plan, maps: RowMaps, split: str | None) -> Num
 
 
 def _scores(
-    trained: Trained, plan: Plan, maps: RowMaps, batch_size: int | None
+    trained: Trained,
+    plan: Plan,
+    maps: RowMaps,
+    rows: Numbers | None,
+    batch_size: int | None,
 ) -> tuple[Tensor, Mask | None]:
-    """The prediction's numbers for every row of the output, and which are not NULL (None: all)."""
+    """The prediction's numbers for output rows, and which are not NULL (None: all)."""
     module = trained.module(plan)
-    inputs = module.inputs(maps)
-    rows = maps.counts[plan.output]
-    if batch_size is None or batch_size >= rows:
-        with torch.no_grad():
-            ((scores, valid),) = module(module.bind(maps, inputs))
-        return scores, valid
-    bare = replace(maps, kept={})
-    scores_of, valid_of = [], []
     with torch.no_grad():
-        for part in _parts(rows, batch_size):
-            some = bare.restrict(part)
-            ((scores, valid),) = module(module.bind(some, inputs.take(some.kept)))
-            scores_of.append(scores)
-            valid_of.append(np.ones(len(part), dtype=bool) if valid is None else valid)
-    return torch.cat(scores_of), np.concatenate(valid_of)
-
-
-def _parts(rows: int, size: int) -> Iterator[Numbers]:
-    for begin in range(0, rows, size):
-        yield np.arange(begin, min(begin + size, rows))
+        if batch_size is None:
+            part = Part.bind(module, Slice(maps) if rows is None else cut(maps, rows))
+            return part.scores(module), part.valid
+        source = Sliced(module, maps)
+        chosen = np.arange(maps.counts[plan.output]) if rows is None else rows
+        starts = range(0, max(1, len(chosen)), batch_size)
+        scores, masks = [], []
+        for begin in starts:
+            part = source.part(chosen[begin : begin + batch_size])
+            found = part.scores(module)
+            scores.append(found)
+            masks.append(np.ones(len(found), dtype=bool) if part.valid is None else part.valid)
+    return torch.cat(scores), np.concatenate(masks)

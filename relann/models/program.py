@@ -90,9 +90,10 @@ class Program:
                             span,
                         )
 
-    def explain(self) -> str:
-        """The lifted query, the optimised query and the plan, as text."""
-        return explain(self.node, self.optimised, self.plan, self.statistics)
+    def explain(self, maps: RowMaps | None = None) -> str:
+        """The lifted query, the optimised query and the plan; with `maps` the plan's actual rows."""
+        rows = None if maps is None else maps.counts
+        return explain(self.node, self.optimised, self.plan, self.statistics, rows)
 
 
 class MapCache:

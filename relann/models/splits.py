@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from relann.algebra.plan import Plan
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.terms import Content, array_width
-from relann.errors import DataError, QueryError, Span, did_you_mean, listing
+from relann.errors import QueryError, Span, did_you_mean, listing
 from relann.provenance.encoders import hashes, mixed
 
 NAMES = {
@@ -118,12 +118,3 @@ def labelled(labels: pa.Array, rows: Numbers) -> Numbers:
     """The rows whose label is not NULL."""
     known: npt.NDArray[np.bool_] = labels.is_valid().to_numpy(zero_copy_only=False)
     return rows[known[rows]]
-
-
-def check_predicted(valid: npt.NDArray[np.bool_] | None, rows: int, split: str) -> None:
-    """DataError where a labelled row has no prediction to compare with."""
-    if valid is not None and (missing := int((~valid).sum())):
-        raise DataError(
-            f"the prediction is NULL in {missing} of {rows} labelled {split} rows; give what is "
-            "missing a value with coalesce(…, 0), or leave such rows out"
-        )

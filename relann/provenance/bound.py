@@ -30,6 +30,7 @@ class Bound:
     valid      which rows are not NULL (None: all); one entry for each row of the space
     single     whether the value is one row that stands for all of the space
     constant   whether the value depends on no parameter and on no chance
+    learned    whether `run` reads a parameter that the operation does not name
     reads      the earlier steps whose values `run` reads (None: all that the operation names)
     """
 
@@ -37,6 +38,7 @@ class Bound:
     valid: Mask | None = None
     single: bool = False
     constant: bool = False
+    learned: bool = False
     reads: tuple[int, ...] | None = None
 
 
@@ -44,7 +46,7 @@ class Bound:
 class Surroundings:
     """What steps are bound in: the model's arrays, the data, and the steps bound before.
 
-    `uses` counts how often the value of each step is read.
+    `stacks` are those of a `Slice`; `uses` counts how often the value of each step is read.
     """
 
     plan: Plan
@@ -57,6 +59,7 @@ class Surroundings:
     bound: list[Bound] = field(default_factory=list)
     masks: Masks = field(default_factory=Masks)
     incidences: dict[tuple[object, ...], Incidence] = field(default_factory=dict)
+    stacks: Mapping[int, Ints] = field(default_factory=dict)
     uses: Counter[int] = field(default_factory=Counter)
     indexes: dict[tuple[int, object, int], Index] = field(default_factory=dict)
 

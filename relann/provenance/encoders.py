@@ -198,18 +198,28 @@ class Period:
         missing = np.isnat(times)
         known = np.where(missing, np.datetime64(0, "us"), times)
         micros = known.astype(np.int64)
-        month, year = known.astype("M8[M]"), known.astype("M8[Y]")
+        clock = micros % _DAY / _DAY
+        days, of_row = np.unique(micros // _DAY, return_inverse=True)
+        month, year = (_within(days, unit) for unit in "MY")
         cycles = [
-            micros % _DAY / _DAY,
+            clock,
             (micros + 3 * _DAY) % (7 * _DAY) / (7 * _DAY),  # 1970 began on a Thursday
-            (known - month) / ((month + 1).astype("M8[us]") - month),
-            (known - year) / ((year + 1).astype("M8[us]") - year),
+            (month[0][of_row] + clock) / month[1][of_row],
+            (year[0][of_row] + clock) / year[1][of_row],
         ]
         position = (micros.astype(np.float64) - self.start) / self.length
         waves = [wave(2 * np.pi * c) for c in cycles for wave in (np.sin, np.cos)]
         out = np.stack([position, *waves, missing], axis=1)
         out[missing, :-1] = 0
         return out
+
+
+def _within(days: npt.NDArray[np.int64], unit: str) -> tuple[Floats, Floats]:
+    """For days since 1970: days since their month (M) or year (Y) began, and the length of that."""
+    dates = days.view("M8[D]")
+    period = dates.astype(f"M8[{unit}]")
+    begin, end = period.astype("M8[D]"), (period + 1).astype("M8[D]")
+    return (dates - begin).astype(np.float64), (end - begin).astype(np.float64)
 
 
 def elapsed(seconds: Floats) -> Floats:

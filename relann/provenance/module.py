@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from relann.algebra.engines.protocol import Ints
 from relann.algebra.plan import Plan, arguments
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.terms import Dropout
@@ -56,11 +57,17 @@ class QueryModule(Scope):
         """The content the steps read, encoded; `Inputs.take` slices it along `RowMaps.restrict`."""
         return Inputs.read(self.plan, maps, self.encoders, self.dtype)
 
-    def bind(self, maps: RowMaps, inputs: Inputs | None = None) -> Batch:
+    def bind(
+        self,
+        maps: RowMaps,
+        inputs: Inputs | None = None,
+        stacks: Mapping[int, Ints] | None = None,
+    ) -> Batch:
         """The steps bound to row maps: everything that does not change from epoch to epoch.
 
         Works out which rows are NULL, builds the sparse structures with their transposes on demand,
-        and computes what depends on no parameter. `inputs` are those of `maps`, if there already.
+        and computes what depends on no parameter. `inputs` are those of `maps`, if there already;
+        `stacks` those of the slice that `maps` belong to.
 
         Raises DataError for numbers that are not finite and for `per` keys that training did not
         have, naming them.
@@ -73,6 +80,7 @@ class QueryModule(Scope):
             self._arrays,
             lambda: self.training,
             self._generators,
+            stacks=stacks or {},
             uses=_uses(self.plan),
         )
         for number in range(len(self.plan.steps)):
@@ -101,6 +109,9 @@ class QueryModule(Scope):
     def first_strange(self, batch: Batch) -> int | None:
         """The first step whose value is not finite, None if all are."""
         values: Values = list(batch.start)
+        for number, constant in enumerate(values):
+            if constant is not None and not bool(torch.isfinite(constant).all()):
+                return number
         with torch.no_grad():
             for number, run, _ in batch.program:
                 value = values[number] = run(values)

@@ -29,8 +29,11 @@ class Array:
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """The whole shape, given the number of values in each vocabulary."""
-        lead = () if self.site is None else (sizes[self.site],)
-        return lead + self.parameter.shape
+        if self.site is None:
+            return self.parameter.shape
+        if self.site not in sizes:
+            raise DataError(f"`{self.parameter.name}` follows keys that were never fitted")
+        return (sizes[self.site], *self.parameter.shape)
 
 
 def arrays(plan: Plan) -> list[Array]:
@@ -69,8 +72,8 @@ def running(norm: Norm) -> tuple[str, str, str]:
 def start_value(array: Array, sizes: Mapping[str, int], seed: int) -> Tensor:
     """The start value in float64; depends on the seed, the parameter's name and its shape only.
 
-    glorot: uniform in ±√(6 / (rows + columns)) of one set (Glorot and Bengio 2010). normal: mean 0,
-    standard deviation 0.1.
+    glorot: uniform in ±√(6 / (rows + columns)) of one set (Glorot and Bengio 2010); the rows of an
+    embedding are its keys. normal: mean 0, standard deviation 0.1.
     """
     shape, generator = array.shape(sizes), generator_for(seed, array.parameter.name)
     match array.parameter.initial:
@@ -81,7 +84,8 @@ def start_value(array: Array, sizes: Mapping[str, int], seed: int) -> Tensor:
         case "normal":
             return NORMAL * torch.randn(shape, dtype=torch.float64, generator=generator)
         case "glorot":
-            bound = math.sqrt(6 / (array.parameter.shape[0] + array.parameter.shape[-1]))
+            rows, columns = shape[-2:] if len(shape) > 1 else (1, *shape)
+            bound = math.sqrt(6 / max(1, rows + columns))
             value = torch.rand(shape, dtype=torch.float64, generator=generator)
             return (2 * value - 1) * bound
     raise PlanError(f"no parameter starts as `{array.parameter.initial}`")

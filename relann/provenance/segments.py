@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from relann.algebra.plan import (
     Step,
 )
 from relann.algebra.rowmaps import Partitions, partition_key
+from relann.algebra.terms import Apply, Field, Lookup
 from relann.errors import PlanError
 from relann.provenance.bound import Bound, Run, Surroundings, Values
 from relann.provenance.inputs import Mask, shared
@@ -65,8 +66,16 @@ def bind_stacked(around: Surroundings, step: Step, operation: Stacked) -> Bound:
             np.ones(n, dtype=bool) if p.valid is None else p.valid
             for p, n in zip(parts, counts, strict=True)
         ]
-        valid = around.masks.shared(np.concatenate(masks))
-    return Bound(lambda values: torch.cat([w(values) for w in wide]), valid)
+        valid = np.concatenate(masks)
+        if step.space in around.stacks:
+            valid = valid[around.stacks[step.space]]
+    places = around.stacks.get(step.space)
+    if places is None:
+        if sum(around.count(s) for s in sources) != around.maps.counts[step.space]:
+            raise PlanError(f"space {step.space} does not have the rows of its parts; see `cut`")
+        return Bound(lambda values: torch.cat([w(values) for w in wide]), valid)
+    index = Index.build(places, sum(around.count(s) for s in sources))
+    return Bound(lambda values: gather(torch.cat([w(values) for w in wide]), index), valid)
 
 
 # -- groups ----------------------------------------------------------------------------------------
@@ -102,6 +111,8 @@ def bind_reduce(around: Surroundings, step: Step, operation: SegmentReduce) -> B
     if how == "count":
         return _fixed(around, counts)
     valid = around.masks.shared(counts > (1 if how == "stddev" else 0))
+    if how == "sum" and (summed := _table_sum(around, step, source, mask)) is not None:
+        return replace(summed, valid=valid)
     if how == "stddev":
         return Bound(_deviation(around.wide(source), incidence, around.inputs.dtype), valid)
     if not of.single:
@@ -112,6 +123,44 @@ def bind_reduce(around: Surroundings, step: Step, operation: SegmentReduce) -> B
         return Bound(lambda values: many * seen(values[source]), valid)
     # the one row is every group's mean, least and greatest
     return Bound(lambda values: seen(values[source]), valid, single=True)
+
+
+def _table_sum(around: Surroundings, step: Step, source: int, mask: Mask | None) -> Bound | None:
+    """Σ weight · table[key] over each group's rows: no row of the table's width for each of them.
+
+    Fires on a sum of an embedding, or of one times a number for each row; None otherwise.
+    """
+    inner, steps = _grouped_space(around, step), around.plan.steps
+    weight: int | None = None
+    match steps[source].operation:
+        case Lookup() as lookup:
+            pass
+        case Apply("mul", (Field() as left, Field() as right)):
+            numbers = [int(f.name[1:]) for f in (left, right)]
+            tables = [k for k in numbers if isinstance(steps[k].operation, Lookup)]
+            if not tables:
+                return None
+            weight = numbers[1] if numbers[0] == tables[0] else numbers[0]
+            operation = steps[tables[0]].operation
+            if not isinstance(operation, Lookup) or steps[weight].width != 1:
+                return None
+            lookup = operation
+        case _:
+            return None
+    vectors, rows = around.array(lookup.table), around.inputs.keys[inner, lookup.key]
+    ids, groups = around.maps.groups[step.space], around.maps.counts[step.space]
+    incidence = around.incidence(
+        ("table", step.space, lookup.key, id(mask)),
+        lambda: Incidence.build(_kept(ids, mask), rows, groups, vectors.shape[0]),
+    )
+    if weight is None:
+        return Bound(lambda values: weighted_sum(vectors, None, incidence), learned=True, reads=())
+    scale = around.wide(weight)
+    return Bound(
+        lambda values: weighted_sum(vectors, scale(values), incidence),
+        learned=True,
+        reads=(weight,),
+    )
 
 
 def _column(around: Surroundings, numbers: npt.NDArray[Any]) -> Tensor:

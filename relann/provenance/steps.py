@@ -93,9 +93,9 @@ def bind_step(around: Surroundings, number: int) -> Bound:
         case _:
             made = _term(around, step, operation)
     reads = arguments(operation) if made.reads is None else made.reads
-    learned = isinstance(operation, Term) and bool(operation.parameters)
+    named = isinstance(operation, Term) and bool(operation.parameters)
     constant = made.constant or (
-        not learned
+        not (named or made.learned)
         and not isinstance(operation, Dropout)
         and all(around.bound[k].constant for k in reads)
     )

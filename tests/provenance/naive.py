@@ -148,8 +148,10 @@ class _Rows:
                 return array if per is None else array[self.key(per, r)]
             case Lookup(table, key):
                 k = self.key(key, r)
-                return torch.zeros(term.width, dtype=self.module.dtype) if k is None else (
-                    arrays[table.name][k]
+                return (
+                    torch.zeros(term.width, dtype=self.module.dtype)
+                    if k is None
+                    else (arrays[table.name][k])
                 )
             case Dot():
                 return (args[0] * args[1]).sum().reshape(1)

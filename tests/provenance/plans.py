@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -122,7 +122,12 @@ class Draft:
         values = tuple((f"v{i}", step) for i, step in enumerate(outputs))
         space = self.steps[outputs[0]].space
         self.maps.plan = Plan(tuple(self.spaces), tuple(self.steps), space, contents, values)
-        return self.maps
+        read = {(s.space, s.operation.via) for s in self.steps if isinstance(s.operation, Gather)}
+        for s in self.steps:
+            if isinstance(s.operation, SparseProduct):
+                read.add((self.spaces[s.space].source, s.operation.via))
+        gathers = {k: v for k, v in self.maps.gathers.items() if k in read}
+        return replace(self.maps, gathers=gathers)
 
 
 def _array(values, content: Content) -> pa.Array:
@@ -287,8 +292,21 @@ class _Random:
         k = self.pick(lambda s: s.space == 1)
         how = str(self.rng.choice(["sum", "avg", "min", "max", "count", "stddev"]))
         where = F if self.rng.random() < 0.4 else None
+        if self.rng.random() < 0.3:
+            k, how = self.weighted_lookup(), "sum"
         width = 1 if how == "count" else self.draft.steps[k].width
         self.draft.step(int(self.rng.choice([2, 4])), width, SegmentReduce(k, how, where))
+
+    def weighted_lookup(self) -> int:
+        draft = self.draft
+        key = Key(f"m.s{self.parameters}", (K,), most=2)
+        k = draft.term(1, Lookup(self.parameter(3), key))
+        weight = self.pick(lambda s: s.space == 1 and s.width == 1)
+        if self.rng.random() < 0.3:
+            return k
+        pair = [draft.value(k), draft.value(weight)]
+        self.rng.shuffle(pair)
+        return draft.term(1, Apply("mul", tuple(pair)))
 
     def product(self) -> None:
         draft = self.draft

@@ -155,7 +155,8 @@ def test_time_has_position_cycles_and_missing() -> None:
     week = 2 * np.pi * (0.25 / 7)  # 2020-01-06 was a Monday
     assert found[0, 3:5] == pytest.approx([np.sin(week), np.cos(week)])
     month, year = 2 * np.pi * 5.25 / 31, 2 * np.pi * 5.25 / 366
-    assert found[0, 5:9] == pytest.approx([np.sin(month), np.cos(month), np.sin(year), np.cos(year)])
+    waves = [np.sin(month), np.cos(month), np.sin(year), np.cos(year)]
+    assert found[0, 5:9] == pytest.approx(waves)
     assert found[1].tolist() == [0] * 9 + [1]
     assert found[2, 0] == pytest.approx(2)
 

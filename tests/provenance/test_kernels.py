@@ -24,6 +24,7 @@ from torch import Tensor
 from relann.errors import PlanError
 from relann.provenance import kernels
 from relann.provenance.kernels import (
+    PADDED,
     RUN,
     SERIAL,
     Incidence,
@@ -504,6 +505,31 @@ def test_a_constant_weight_costs_no_gradient_and_keeps_no_rows() -> None:
     assert x.grad is not None
 
 
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_constant_weight_is_put_in_entry_order_once_until_it_changes(flat: bool) -> None:
+    case = a_case(4)
+    incidence, x = case.incidence, distinct(case, case.n_sources, 4)
+    weight = distinct(case, len(case.targets), 1)
+    given_weight = weight[:, 0] if flat else weight
+    arrange = mock.Mock(wraps=kernels._rows)
+
+    def check(weight: Tensor, arranged: int) -> None:
+        for _ in range(3):
+            used = weight[:, 0] if flat else weight
+            same(weighted_sum(x, used, incidence).detach(), loop_sum(case, x, weight.detach()))
+        assert arrange.call_count == arranged
+
+    with mock.patch.object(kernels, "_rows", arrange):
+        check(weight, 1)
+        given_weight.mul_(2)
+        check(weight, 2)
+        check(weight + 1, 3)
+        learned = weight.clone().requires_grad_()
+        check(learned, 3)
+        with torch.inference_mode():
+            check(weight.clone(), 3)
+
+
 def test_rows_that_are_not_contiguous() -> None:
     case = a_case(5)
     x = distinct(case, 5, case.n_sources).t()
@@ -607,6 +633,38 @@ def test_sizes_around_the_switch_to_threads(extra: int) -> None:
     expected = np.zeros((n_targets, width))
     np.add.at(expected, np.maximum(case.targets, 0), x.numpy()[np.maximum(case.sources, 0)])
     torch.testing.assert_close(got, torch.from_numpy(expected).float(), rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "padded"),
+    [
+        ([PADDED, PADDED, PADDED], True),
+        ([PADDED - 1, PADDED, 20], True),
+        ([PADDED + 1, PADDED], False),
+        ([PADDED, 1, 1, 1], False),
+        ([3, 0, 2, 4], True),
+        ([3, 0, 0, 0], False),
+    ],
+)
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_many_small_sets_are_one_batch(sizes: list[int], padded: bool, shuffled: bool) -> None:
+    rng = np.random.default_rng(0)
+    sets = np.append(np.repeat(np.arange(len(sizes)), sizes), -1)
+    sets = rng.permutation(sets) if shuffled else sets[:-1]
+    groups = Incidence.build(sets, None, len(sizes), len(sets))
+    assert (groups.padding is not None) == padded
+    case = Case(sets.tolist(), sets.tolist(), len(sizes), len(sizes), 5, rng, torch.float64)
+    inputs = case.numbers(len(sets), 5), case.numbers(len(sizes), 5, 3), case.numbers(len(sizes), 3)
+
+    def looped(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        rows = [
+            x[i] @ weight[s] + bias[s] if s >= 0 else x.new_zeros(3) for i, s in enumerate(sets)
+        ]
+        return torch.stack(rows)
+
+    got = differentiated(lambda x, w, b: grouped_linear(x, w, groups, b), *inputs)
+    for value, expected in zip(got, differentiated(looped, *inputs), strict=True):
+        torch.testing.assert_close(value, expected)
 
 
 def test_chunks_hold_equal_work_however_skewed() -> None:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relann.algebra.plan import Gather, SegmentReduce
+from relann.algebra.plan import Gather, SegmentReduce, SparseProduct
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.terms import (
     Apply,
@@ -34,6 +34,7 @@ from relann.provenance.encoders import Encoders, Words
 from relann.provenance.inputs import lifted
 from relann.provenance.kernels import Incidence
 from relann.provenance.module import QueryModule
+from relann.provenance.slices import cut
 from tests.provenance import naive
 from tests.provenance.plans import A, B, Draft, F, K, V, X, random_maps
 
@@ -70,9 +71,7 @@ def check(module: QueryModule, value: torch.Tensor, valid, expected: list[naive.
     weight = torch.from_numpy(np.random.default_rng(0).normal(size=rows.shape))
     parameters = list(module.parameters())
     given_, wanted = (
-        torch.autograd.grad(
-            (x * weight).sum(), parameters, allow_unused=True, retain_graph=True
-        )
+        torch.autograd.grad((x * weight).sum(), parameters, allow_unused=True, retain_graph=True)
         for x in (value[known], rows)
     )
     for parameter, mine, theirs in zip(parameters, given_, wanted, strict=True):
@@ -95,8 +94,11 @@ def test_slices_of_maps_give_the_values_of_the_whole(seed: int) -> None:
         return
     ((whole, valid), *_) = module(module.bind(maps, inputs))
     rows = np.flatnonzero(np.random.default_rng(seed).random(len(whole)) < 0.5)
-    part = replace(maps, columns={}).restrict(rows)
-    ((some, known), *_) = module(module.bind(part, inputs.take(part.kept)))
+    part = cut(replace(maps, columns={}), rows)
+    batch = module.bind(part.maps, inputs.take(part.maps.kept), part.stacks)
+    ((some, known), *_) = module(batch)
+    if part.rows is not None:
+        some, known = some[part.rows], None if known is None else known[part.rows]
     mask = np.ones(len(whole), dtype=bool) if valid is None else valid
     again = np.ones(len(rows), dtype=bool) if known is None else known
     assert again.tolist() == mask[rows].tolist()
@@ -189,7 +191,7 @@ def test_a_per_value_without_a_set_is_named() -> None:
     module = module_of(per_linear([5, 3], [1.0, 2.0]))
     with pytest.raises(
         DataError,
-        match=r"`m\.l\.weight` has one set for each k of the training rows, and none for 9, which 2",
+        match=r"`m\.l\.weight` has one set for each k .* rows, and none for 9, which 2 of 3 rows",
     ):
         module.bind(per_linear([5, 9, 9], [1.0, 1.0, 1.0]))
     with pytest.raises(DataError, match="none for NULL"):
@@ -249,7 +251,7 @@ def test_encodings_are_fitted_and_never_null() -> None:
 def test_a_lifted_number_that_is_not_finite_names_the_column(array: list[float]) -> None:
     d = Draft()
     maps = d.finished(d.term(d.space(2, x=array), Lift(X)))
-    with pytest.raises(DataError, match="`x` is (inf|nan) in 1 of 2 rows"):
+    with pytest.raises(DataError, match=r"`x` is (inf|nan) in 1 of 2 rows"):
         one(maps)
 
 
@@ -354,8 +356,8 @@ def test_what_depends_on_no_parameter_is_computed_once() -> None:
     x = d.term(rows, Lift(X))
     scaled = d.term(rows, Apply("mul", (d.value(x), d.value(x))))
     linear = d.term(rows, Linear(d.value(scaled), Parameter("m.w", (1, 1))))
-    module = module_of(d.finished(linear))
-    batch = module.bind(d.maps)
+    maps = d.finished(linear)
+    batch = module_of(maps).bind(maps)
     assert [number for number, _, _ in batch.program] == [linear]
     assert [number for number, v in enumerate(batch.start) if v is not None] == [scaled]
 
@@ -364,9 +366,7 @@ def test_the_dot_of_two_gathers_makes_neither() -> None:
     d = Draft()
     nodes = d.space(2, x=[1.0, 2.0])
     edges = d.space(3, a=[0, 1, -1], b=[1, 1, 0])
-    wide = d.term(
-        nodes, Linear(d.value(d.term(nodes, Lift(X))), Parameter("m.w", (1, 4), "ones"))
-    )
+    wide = d.term(nodes, Linear(d.value(d.term(nodes, Lift(X))), Parameter("m.w", (1, 4), "ones")))
     ends = [d.step(edges, 4, Gather(wide, via)) for via in (A, B)]
     dot = d.term(edges, Dot(*(d.value(e) for e in ends)))
     maps = d.finished(dot)
@@ -377,17 +377,31 @@ def test_the_dot_of_two_gathers_makes_neither() -> None:
     assert [n for n, _, _ in module_of(both).bind(both).program] == [wide, *ends, dot]
 
 
+def test_the_sum_of_embeddings_makes_no_row_for_each_key() -> None:
+    d = Draft()
+    rows = d.space(4, k=[5, None, 5, 3], x=[1.0, 2.0, None, 4.0])
+    groups = d.groups(rows, [0, 0, 1, 0], 2)
+    table = d.term(rows, Lookup(Parameter("m.e.weight", (2,), "normal"), Key("m.e", (K,))))
+    x = d.term(rows, Lift(X))
+    product = d.term(rows, Apply("mul", (d.value(x), d.value(table))))
+    total = d.step(groups, 2, SegmentReduce(product, "sum"))
+    maps = d.finished(total)
+    assert [n for n, _, _ in module_of(maps).bind(maps).program] == [total]
+    found = one(maps, weight=[[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])  # 5, 3, NULL
+    assert found == [[1 + 8 + 6, 10 + 80 + 60], None]
+
+
 def test_values_are_freed_after_their_last_reader() -> None:
     d = Draft()
     rows = d.space(2, x=[1.0, 2.0])
     x = d.term(rows, Linear(d.value(d.term(rows, Lift(X))), Parameter("m.w", (1, 1))))
     y = d.term(rows, Apply("relu", (d.value(x),)))
     z = d.term(rows, Apply("add", (d.value(y), d.value(x))))
-    module = module_of(d.finished(z))
-    done = {number: freed for number, _, freed in module.bind(d.maps).program}
+    maps = d.finished(z)
+    done = {number: freed for number, _, freed in module_of(maps).bind(maps).program}
     assert done == {x: (0,), y: (), z: (x, y)}
-    both = module_of(d.finished(z, x))
-    assert all(x not in freed for _, _, freed in both.bind(d.maps).program)
+    both = d.finished(z, x)
+    assert all(x not in freed for _, _, freed in module_of(both).bind(both).program)
 
 
 def test_groups_reduced_twice_share_one_incidence() -> None:
@@ -438,3 +452,98 @@ def test_the_first_step_that_is_not_finite_is_found() -> None:
     maps = d.finished(d.term(rows, Apply("add", (d.value(step), d.value(x)))))
     module = module_of(maps)
     assert module.first_strange(module.bind(maps)) == step
+
+
+@pytest.mark.parametrize("operation", ["div", "log", "sqrt", "exp"])
+def test_what_a_null_row_holds_spoils_no_gradient(operation: str) -> None:
+    """1 / 0, log 0, the slope of √0 and exp 1000 in a row that is NULL."""
+    d = Draft()
+    rows = d.space(3, x=[1.0, None, 2.0], v=[[0.0] * 3, [1000.0] * 3, [0.0] * 3])
+    weight = d.value(d.term(rows, Learned(Parameter("m.w", (1,), "ones"))))
+    x, large = d.value(d.term(rows, Lift(X))), d.value(d.term(rows, Lift(V)))
+    scaled = d.value(d.term(rows, Apply("mul", (x, weight))))
+    total = d.value(d.term(rows, Apply("add", (scaled, large))))
+    argument_ = total if operation == "exp" else scaled
+    pair = (weight, argument_) if operation == "div" else (argument_,)
+    step = d.term(rows, Apply(operation, pair))
+    groups = d.groups(rows, [0, 0, 0], 1)
+    maps = d.finished(d.step(groups, d.steps[step].width, SegmentReduce(step, "sum")))
+    module = module_of(maps)
+    ((value, _),) = module(module.bind(maps))
+    value.sum().backward()
+    slope = {"div": 0, "log": 2, "sqrt": 0.5 + 2**0.5 / 2, "exp": 3 * (np.e + 2 * np.e**2)}
+    assert module.get_parameter("m.w").grad.item() == pytest.approx(slope[operation])
+
+
+def test_a_sparse_product_leaves_out_missing_rows_nulls_and_what_the_filter_drops() -> None:
+    d = Draft()
+    nodes = d.space(3, x=[1.0, None, 10.0])
+    edges = d.space(
+        6, a=[0, 1, 2, -1, 2, 2], x=[2, 2, 2, 2, None, 3], f=[True, True, True, True, True, None]
+    )
+    groups = d.groups(edges, [0, 0, 0, 0, 1, 1], 3)
+    x, weight = d.term(nodes, Lift(X)), d.term(edges, Lift(X))
+    for how, where, expected in [
+        (weight, None, [[22], [30], None]),
+        (weight, F, [[22], None, None]),
+        (None, None, [[11], [20], None]),
+        (None, F, [[11], [10], None]),
+    ]:
+        step = d.step(groups, 1, SparseProduct(x, A, how, where))
+        assert one(d.finished(step)) == expected
+        d.steps.pop()
+
+
+def test_of_equal_values_the_first_in_order_gets_a_running_windows_gradient() -> None:
+    d = Draft()
+    rows = d.space(4, k=[0, 1, 2, 3])
+    table = d.term(rows, Lookup(Parameter("m.e.weight", (1,), "ones"), Key("m.e", (K,))))
+    for how in ("max", "min"):
+        step = d.partition(rows, table, how, [0, 0, 0, 0], [3, 2, 1, 0])
+        maps = d.finished(step)
+        module = module_of(maps)
+        ((value, _),) = module(module.bind(maps))
+        value.sum().backward()
+        assert module.get_parameter("m.e.weight").grad.flatten().tolist() == [0, 0, 0, 4]
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("sum", [[3], [3], None, [5], [3]]),
+        ("avg", [[1.5], [1.5], None, [5], [1.5]]),
+        ("count", [[2], [2], [0], [1], [2]]),
+        ("max", [[2], [2], None, [5], [2]]),
+        ("min", [[1], [1], None, [5], [1]]),
+    ],
+)
+def test_windows_give_null_rows_a_value_and_leave_them_out(how: str, expected: list) -> None:
+    d = Draft()
+    rows = d.space(5, x=[1.0, None, None, 5.0, 2.0])
+    step = d.partition(rows, d.term(rows, Lift(X)), how, [0, 0, 1, 2, 0])
+    assert one(d.finished(step)) == expected
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("sum", [None, [1], [7], [7]]),
+        ("avg", [None, [1], [3.5], [3.5]]),
+        ("count", [[0], [1], [2], [2]]),
+        ("max", [None, [1], [6], [6]]),
+        ("min", [None, [1], [1], [1]]),
+    ],
+)
+def test_running_windows_cover_peers(how: str, expected: list) -> None:
+    d = Draft()
+    rows = d.space(4, x=[None, 1.0, 6.0, None])
+    step = d.partition(rows, d.term(rows, Lift(X)), how, [0, 0, 0, 0], [1, 2, 3, 3])
+    assert one(d.finished(step)) == expected
+
+
+def test_softmax_over_each_partition() -> None:
+    d = Draft()
+    rows = d.space(4, x=[0.0, None, float(np.log(3)), 1000.0])
+    step = d.partition(rows, d.term(rows, Lift(X)), "softmax", [0, 0, 0, 1])
+    found = one(d.finished(step))
+    assert found == [[pytest.approx(0.25)], None, [pytest.approx(0.75)], [1]]

@@ -27,7 +27,6 @@ from relann.algebra.terms import (
     Encode,
     Field,
     Learned,
-    Lift,
     Linear,
     Lookup,
     Norm,
@@ -93,7 +92,7 @@ def _one_sided(node: Map, side: Node, filled: bool) -> Iterator[Term]:
 
 
 def _worth(term: Term) -> bool:
-    return any(isinstance(t, Linear | Lookup | Tokens | Encode) for t in term.walk())
+    return any(isinstance(t, Linear | Lookup | Tokens) for t in term.walk())
 
 
 def _movable(term: Term, filled: bool) -> bool:
@@ -116,14 +115,17 @@ def _cost(term: Term, rows: int) -> float:
     for inner in set(term.walk()):
         if isinstance(inner, Linear):
             work += inner.argument.width * inner.width
-        if not isinstance(inner, Field | Constant):
+        if inner.parameters or inner.fields:  # all else is made once
             work += MOVE * inner.width
     return rows * work
 
 
 def _cost_here(term: Term, rows: int) -> float:
-    """The same above the join, gathering what the term reads included."""
-    read = sum(t.width for t in set(term.walk()) if isinstance(t, Field | Lift))
+    """The same above the join, gathering the embeddings it reads included.
+
+    Content costs nothing there: it comes with the join's rows, once.
+    """
+    read = sum(t.width for t in set(term.walk()) if isinstance(t, Field))
     return _cost(term, rows) + MOVE * rows * read
 
 

@@ -1,0 +1,1 @@
+"""The demonstration: models of real flights as queries."""

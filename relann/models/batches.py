@@ -1,0 +1,129 @@
+"""Labelled rows bound to a network: all at once, or in slices of the same row maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from relann.algebra.rowmaps import RowMaps
+from relann.errors import DataError
+from relann.models.splits import Numbers
+from relann.provenance.inputs import Inputs, Mask
+from relann.provenance.module import Batch, QueryModule
+from relann.provenance.slices import Slice, cut
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some output rows, ready to be computed.
+
+    rows   which rows of the batch's output they are (None: all)
+    valid  which of them have a prediction that is not NULL (None: all)
+    """
+
+    batch: Batch
+    rows: Tensor | None
+    valid: Mask | None
+
+    @classmethod
+    def bind(cls, module: QueryModule, part: Slice, inputs: Inputs | None = None) -> Part:
+        """A slice of row maps, bound; `inputs` are those of the slice, if there already."""
+        batch = module.bind(part.maps, inputs, part.stacks)
+        valid = batch.outputs[0][2]
+        if part.rows is None:
+            return cls(batch, None, valid)
+        rows = np.asarray(part.rows, dtype=np.int64)
+        return cls(batch, torch.from_numpy(rows), None if valid is None else valid[rows])
+
+    def scores(self, module: QueryModule) -> Tensor:
+        """The prediction of each of the rows. Shape (rows, width)."""
+        ((scores, _),) = module.forward(self.batch)
+        return scores if self.rows is None else scores.index_select(0, self.rows)
+
+
+class Sliced:
+    """Row maps to be cut again and again: what is encoded is encoded once."""
+
+    def __init__(self, module: QueryModule, maps: RowMaps) -> None:
+        self.module = module
+        self.maps = maps
+        self._bare = replace(maps, columns={}, kept={})
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """The encoded content of all rows."""
+        return self.module.inputs(self.maps)
+
+    def part(self, rows: Numbers) -> Part:
+        """The part of some output rows (distinct, ascending)."""
+        found = cut(self._bare, rows)
+        return Part.bind(self.module, found, self.inputs.take(found.maps.kept))
+
+
+class Batches:
+    """The labelled rows of a split, each with its target; `whole` is their part, if cut already."""
+
+    def __init__(
+        self,
+        source: Sliced,
+        rows: Numbers,
+        targets: Tensor,
+        size: int | None,
+        name: str,
+        whole: Slice | None = None,
+    ) -> None:
+        self.source = source
+        self.rows = rows
+        self.targets = targets
+        self.size = size if size is not None and size < len(rows) else None
+        self.name = name
+        self._slice = whole
+
+    @cached_property
+    def _whole(self) -> list[tuple[Part, Tensor]]:
+        found = self._slice or cut(self.source.maps, self.rows)
+        self._slice = None
+        part = Part.bind(self.source.module, found)
+        return [(self._checked(part), self.targets)]
+
+    @cached_property
+    def _fixed(self) -> list[tuple[Part, Tensor]]:
+        assert self.size is not None
+        order = np.arange(len(self.rows))
+        starts = range(0, len(order), self.size)
+        return [self._part(order[begin : begin + self.size]) for begin in starts]
+
+    def shuffled(self, source: np.random.Generator) -> Iterator[tuple[Part, Tensor]]:
+        """Every row once, in slices drawn at random."""
+        if self.size is None:
+            yield from self._whole
+            return
+        order = source.permutation(len(self.rows))
+        for begin in range(0, len(order), self.size):
+            yield self._part(np.sort(order[begin : begin + self.size]))
+
+    def ordered(self) -> list[tuple[Part, Tensor]]:
+        """Every row once, in order; bound once."""
+        return self._whole if self.size is None else self._fixed
+
+    def _part(self, chosen: Numbers) -> tuple[Part, Tensor]:
+        part = self.source.part(self.rows[chosen])
+        return self._checked(part), self.targets[torch.from_numpy(chosen)]
+
+    def _checked(self, part: Part) -> Part:
+        check_predicted(part.valid, self.name)
+        return part
+
+
+def check_predicted(valid: Mask | None, split: str) -> None:
+    """DataError where a labelled row has no prediction to compare with."""
+    if valid is not None and (missing := int((~valid).sum())):
+        raise DataError(
+            f"the prediction is NULL in {missing} of {len(valid)} labelled {split} rows; give what "
+            "is missing a value with coalesce(…, 0), or leave such rows out"
+        )

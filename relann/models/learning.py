@@ -1,0 +1,227 @@
+"""The epochs of a training: steps on the training rows, a look at the validation rows."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from relann.algebra.terms import Term
+from relann.errors import DataError, QueryError
+from relann.models.batches import Batches
+from relann.models.losses import Head
+from relann.models.metrics import is_better, measure
+from relann.models.options import Options
+from relann.provenance.module import Batch, QueryModule
+
+log = logging.getLogger("relann")
+
+CURVE = pa.schema(
+    [
+        ("epoch", pa.int32()),
+        ("loss", pa.float64()),
+        ("validation_loss", pa.float64()),
+        ("metric", pa.string()),
+        ("validation", pa.float64()),
+        ("best", pa.bool_()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One point of the learning curve; no validation rows, no validation.
+
+    `loss` is the mean over the epoch's training steps, each seen before its update.
+    """
+
+    epoch: int
+    loss: float
+    validation_loss: float | None
+    validation: float | None
+    seconds: float
+
+    def told(self, metric: str) -> str:
+        """The epoch in a few words."""
+        status = f"epoch {self.epoch}  loss {self.loss:.4f}"
+        if self.validation is not None:
+            status += f"  validation {metric} {self.validation:.4f}"
+        return status
+
+
+def curve_table(curve: Sequence[Epoch], metric: str, best: int | None) -> pa.Table:
+    """The learning curve as a table; see CURVE."""
+    rows = [{**vars(e), "metric": metric, "best": e.epoch == best} for e in curve]
+    return pa.Table.from_pylist(rows, schema=CURVE)
+
+
+class Learning:
+    """One training of a network, epoch by epoch.
+
+    `best_state` are the weights of the epoch whose `metric` on the validation rows is best, less
+    validation loss deciding between equal ones; without validation rows those of the last epoch.
+    """
+
+    def __init__(
+        self,
+        module: QueryModule,
+        head: Head,
+        options: Options,
+        metric: str,
+        train: Batches,
+        val: Batches | None,
+    ) -> None:
+        self.module = module
+        self.head = head
+        self.options = options
+        self.metric = metric
+        self.train = train
+        self.val = val
+        self.learned = [p for p in module.parameters() if p.numel()]
+        if not self.learned:
+            raise QueryError("the model has no parameters, so there is nothing to train")
+        self.optimizer = _optimizer(self.learned, options)
+        self.source = np.random.default_rng(options.seed)
+        self.best: Epoch | None = None
+        self.best_state: dict[str, Tensor] = {}
+
+    def epochs(self) -> Iterator[Epoch]:
+        """Train, one epoch at each turn, until all are done or patience has run out."""
+        for number in range(1, self.options.epochs + 1):
+            began = time.perf_counter()
+            loss = self._steps(number)
+            of_val = self._validate(number)
+            epoch = Epoch(number, loss, *of_val, time.perf_counter() - began)
+            self._keep(epoch)
+            yield epoch
+            assert self.best is not None
+            waited = number - self.best.epoch
+            if self.options.patience and waited >= self.options.patience:
+                log.info("stopped after epoch %d: no better for %d epochs", number, waited)
+                break
+        self._check_weights()
+
+    def _keep(self, epoch: Epoch) -> None:
+        """Remember the epoch if it is the best."""
+        if self.val is None:
+            self.best = epoch
+            if epoch.epoch == self.options.epochs:
+                self.best_state = self.module.state()
+        elif self.best is None or self._beats(epoch, self.best):
+            self.best, self.best_state = epoch, self.module.state()
+
+    def _beats(self, epoch: Epoch, best: Epoch) -> bool:
+        if epoch.validation != best.validation:
+            return is_better(self.metric, epoch.validation, best.validation)
+        return is_better("loss", epoch.validation_loss, best.validation_loss)
+
+    def _steps(self, number: int) -> float:
+        self.module.train()
+        total = 0.0
+        for part, targets in self.train.shuffled(self.source):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.head.value(part.scores(self.module), targets)
+            if not loss.requires_grad:
+                raise QueryError(
+                    "the prediction depends on no parameter, so there is nothing to train"
+                )
+            found = loss.item()
+            if not math.isfinite(found):
+                raise DataError(self._why_strange(number, f"the loss is {found}", part.batch))
+            loss.backward()  # type: ignore[no-untyped-call]
+            if self.options.clip is not None:
+                torch.nn.utils.clip_grad_norm_(self.learned, self.options.clip)
+            self.optimizer.step()
+            total += found * len(targets)
+        return total / len(self.train.rows)
+
+    def _validate(self, number: int) -> tuple[float | None, float | None]:
+        """Loss and metric on the validation rows, None where there are none."""
+        if self.val is None:
+            return None, None
+        self.module.eval()
+        scores = []
+        with torch.no_grad():
+            for part, _ in self.val.ordered():
+                found = part.scores(self.module)
+                if not bool(torch.isfinite(found).all()):
+                    what = "a validation row's prediction is not finite"
+                    raise DataError(self._why_strange(number, what, part.batch))
+                scores.append(found)
+        whole, targets = torch.cat(scores), self.val.targets
+        loss = self._loss_of_known(whole, targets)
+        if self.metric == "loss":
+            return loss, loss
+        probabilities = self.head.probabilities(whole)
+        return loss, measure(self.metric, self.head, targets.numpy(), probabilities)
+
+    def _loss_of_known(self, scores: Tensor, targets: Tensor) -> float | None:
+        """The loss over rows of classes that training had too; None without such rows."""
+        if self.head.classes is not None:
+            met = targets < len(self.head.classes)
+            scores, targets = scores[met], targets[met]
+        return float(self.head.value(scores, targets)) if len(targets) else None
+
+    # -- what to say when numbers leave all bounds -------------------------------------------------
+
+    def _why_strange(self, number: int, what: str, batch: Batch) -> str:
+        """The likely cause of a number that is not finite."""
+        what = f"{what} in epoch {number}"
+        if number > 1 or not all(bool(torch.isfinite(p).all()) for p in self.learned):
+            return (
+                f"{what}: the weights have grown without bounds. Take a smaller `lr` (it is "
+                f"{self.options.lr:g}), bound the gradient with `clip`, or scale large inputs and "
+                "labels"
+            )
+        step = self.module.first_strange(batch)
+        if step is None:
+            return f"{what}: the prediction or the label is too large; scale it"
+        return (
+            f"{what}: `{self._written(step)}` gives a number that is not finite. Keep its argument "
+            "in range, or scale large inputs"
+        )
+
+    def _written(self, number: int) -> str:
+        """A step as a term over the terms it reads."""
+        operation = self.module.plan.steps[number].operation
+        if not isinstance(operation, Term):
+            return type(operation).__name__
+        text = str(operation)
+        for name in sorted(operation.fields, key=len, reverse=True):
+            inner = self.module.plan.steps[int(name[1:])].operation
+            text = text.replace(name, str(inner) if isinstance(inner, Term) else "…")
+        return text
+
+    def _check_weights(self) -> None:
+        """The last step may have spoilt the weights after the last loss was seen."""
+        for name, value in self.best_state.items():
+            if not bool(torch.isfinite(value).all()):
+                raise DataError(
+                    f"`{name}` is not finite after training. Take a smaller `lr` (it is "
+                    f"{self.options.lr:g}) or bound the gradient with `clip`"
+                )
+
+
+def _optimizer(parameters: list[torch.nn.Parameter], options: Options) -> torch.optim.Optimizer:
+    lr, decay, momentum = options.lr, options.weight_decay, options.momentum
+    match options.optimizer:
+        case "adam":
+            return torch.optim.Adam(parameters, lr=lr, weight_decay=decay, fused=True)
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay, fused=True)
+        case "sgd":
+            return torch.optim.SGD(
+                parameters, lr=lr, weight_decay=decay, momentum=momentum, fused=True
+            )
+        case "rmsprop":
+            return torch.optim.RMSprop(parameters, lr=lr, weight_decay=decay, momentum=momentum)
+        case "adagrad":
+            return torch.optim.Adagrad(parameters, lr=lr, weight_decay=decay, fused=True)

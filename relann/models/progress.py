@@ -1,0 +1,32 @@
+"""The progress of a training on a terminal: one line, and nothing elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+Show = Callable[[str], None]
+"""Says what the epoch that has just ended came to."""
+
+
+def _quiet(status: str) -> None:
+    """Nothing."""
+
+
+@contextmanager
+def progress(epochs: int) -> Iterator[Show]:
+    """A line on standard error with a bar and the time left, as long as the block runs.
+
+    Silent where standard error is no terminal.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _quiet
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as line:
+        task = line.add_task("training", total=epochs)
+        yield lambda status: line.update(task, advance=1, description=status)
