@@ -42,6 +42,33 @@ class _Known:
     maps: RowMaps
 
 
+class _Layers:
+    """Layers by name: those a model was made with, else those the database has now.
+
+    `used` gathers the definitions asked for, so that a model keeps its own.
+    """
+
+    def __init__(self, store: Store, own: Mapping[str, str] | None = None) -> None:
+        self._store = store
+        self._own = own
+        self.used: dict[str, str] = {}
+
+    def __call__(self, name: str) -> Layer | None:
+        """The layer of a name, None if there is none."""
+        key = name.lower()
+        if self._own is not None:
+            definition = self._own.get(key)
+        else:
+            kept = self._store.layer(name)
+            definition = None if kept is None else kept.definition
+        if definition is None:
+            return None
+        self.used[key] = definition
+        (statement,) = statements(definition)
+        assert isinstance(statement, CreateLayer)
+        return _layer(statement)
+
+
 class Lifecycle:
     """What statements about models do on one connection.
 
@@ -70,7 +97,8 @@ class Lifecycle:
         """
         self._store.check_new(statement.name, statement.replace, statement.name_span)
         options = _options(statement)
-        program = self._program(statement.body, statement.name, options)
+        layers = _Layers(self._store)
+        program = self._program(statement.body, statement.name, options, layers)
         with _at(statement.name_span):
             program.check(options)
             maps = self._cache.maps(program, self._engine)
@@ -87,6 +115,7 @@ class Lifecycle:
                 "best_epoch": trained.best_epoch,
                 "rows": trained.rows,
                 "reads": _described(program, self._catalog),
+                "layers": layers.used,
             },
             weights=trained.weights,
             state={**trained.encoders.state(), _HEAD: trained.head.state()},
@@ -104,7 +133,7 @@ class Lifecycle:
         ANALYZE builds the row maps and shows how many rows there are.
         """
         if statement.body is not None:
-            program = self._program(statement.body, "query", None)
+            program = self._program(statement.body, "query", None, _Layers(self._store))
         else:
             assert statement.name is not None
             program = self._bound(self._store.model(statement.name, span=statement.name_span))
@@ -153,18 +182,9 @@ class Lifecycle:
 
     # -- pieces ----------------------------------------------------------------------------------
 
-    def _program(self, body: Body, name: str, options: Options | None) -> Program:
+    def _program(self, body: Body, name: str, options: Options | None, layers: _Layers) -> Program:
         hidden = () if options is None else options.hidden
-        text = body.span.text
-        return Program.compile(body.query, text, self._catalog, self._layer_of, name, hidden)
-
-    def _layer_of(self, name: str) -> Layer | None:
-        kept = self._store.layer(name)
-        if kept is None:
-            return None
-        (statement,) = statements(kept.definition)
-        assert isinstance(statement, CreateLayer)
-        return _layer(statement)
+        return Program.compile(body.query, body.span.text, self._catalog, layers, name, hidden)
 
     def _record(self, argument: CallArgument) -> ModelRecord:
         if not isinstance(argument.value, str):
@@ -176,7 +196,8 @@ class Lifecycle:
         (statement,) = statements(record.definition)
         assert isinstance(statement, CreateModel)
         try:
-            return self._program(statement.body, record.name, _options(statement))
+            layers = _Layers(self._store, record.info["layers"])
+            return self._program(statement.body, record.name, _options(statement), layers)
         except QueryError as error:
             raise DataError(
                 f"model `{record.name}` does not fit the database any more: {error}"

@@ -111,10 +111,9 @@ def aggregate_calls(node: exp.Expr, catalog: Catalog) -> Iterator[exp.Expr]:
         inside = [*function.iter_expressions(), *(node.args.get("partition_by") or [])]
         if node.args.get("order") is not None:
             inside.append(node.args["order"])
-    elif isinstance(node, exp.Filter | exp.WithinGroup) and _is_aggregate(node.this, catalog):
-        yield node
-        return
-    elif _is_aggregate(node, catalog):
+    elif (
+        isinstance(node, exp.Filter | exp.WithinGroup) and _is_aggregate(node.this, catalog)
+    ) or _is_aggregate(node, catalog):
         yield node
         return
     else:
@@ -124,9 +123,10 @@ def aggregate_calls(node: exp.Expr, catalog: Catalog) -> Iterator[exp.Expr]:
 
 
 def _is_aggregate(node: exp.Expr, catalog: Catalog) -> bool:
-    if isinstance(node, exp.AggFunc):
+    call = node.this if isinstance(node, exp.Filter | exp.WithinGroup) else node
+    if isinstance(call, exp.AggFunc):
         return True
-    return isinstance(node, exp.Anonymous) and node.name.lower() in catalog.aggregates
+    return isinstance(call, exp.Anonymous) and call.name.lower() in catalog.aggregates
 
 
 def calls_learned(node: exp.Expr) -> bool:
@@ -207,10 +207,8 @@ class Terms:
             learned = isinstance(inner, exp.Column) and self.columns[inner.name].learned
             if learned or function_name(inner) in LEARNED_ONLY:
                 name = inner.name if learned else f"{function_name(inner)}(…)"
-                if " " in name:  # a column the binder made
-                    name = f"an {name.split()[0]} of embeddings"
-                else:
-                    name = f"`{name}`"
+                made = " " in name  # a column of the binder's: `aggregate 0`, `window 1`
+                name = f"an {name.split()[0]} of embeddings" if made else f"`{name}`"
                 raise self.error(
                     inner,
                     f"{what} depends on {name}, which is learned. Rows, groups and orders are "

@@ -220,11 +220,13 @@ class Lift(Term):
     content: Content
 
     def __post_init__(self) -> None:
-        if array_width(self.content.type) is None and not is_numeric(self.content.type):
-            raise SchemaError(
-                f"`{self.content}` is {self.content.type}, not a number; wrap it in "
-                f"{'time_since() or features()' if is_time(self.content.type) else 'category()'}"
-            )
+        kind = self.content.type
+        if array_width(kind) is None and not is_numeric(kind):
+            wrap = "time_since() or features()" if is_time(kind) else "category()"
+            right = f"wrap it in {wrap}"
+            if kind.endswith("[]"):
+                right = f"say how long its lists are, `{self.content}::{kind[:-2]}[n]`"
+            raise SchemaError(f"`{self.content}` is {kind}, not a number; {right}")
 
     @property
     def width(self) -> int:  # type: ignore[override]

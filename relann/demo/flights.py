@@ -45,9 +45,10 @@ def main(database: str = DATABASE, console: Console | None = None) -> None:
         console.print("\nThree flights of 5 December, and what became of them:\n")
         console.print(str(_three(con)), markup=False, highlight=False)
     console.print(
-        f"\n{time.perf_counter() - began:.0f} s in all. The database, models included, is {database}. Explore it:\n"
+        f"\n{time.perf_counter() - began:.0f} s in all. The database, models included, is "
+        f"{database}. Explore it:\n"
         f"  relann shell --db {database}\n"
-        "  SELECT * FROM ml_predict('late', (SELECT flight_id FROM flights WHERE flight = 1)) LIMIT 5;",
+        "  SELECT * FROM ml_predict('late', (SELECT flight_id FROM flights WHERE flight = 1));",
         markup=False,
         highlight=False,
     )

@@ -91,7 +91,7 @@ class Program:
                         )
 
     def explain(self, maps: RowMaps | None = None) -> str:
-        """The lifted query, the optimised query and the plan; with `maps` the plan's actual rows."""
+        """The lifted query, the optimised query and the plan, its actual rows with `maps`."""
         rows = None if maps is None else maps.counts
         return explain(self.node, self.optimised, self.plan, self.statistics, rows)
 

@@ -63,9 +63,11 @@ def test_widths_and_types(con: duckdb.DuckDBPyConnection) -> None:
     """Output columns carry the widths and types the text implies."""
     node = bound(
         con,
-        "SELECT id, year + 1 AS y, x, linear(x, 3) AS a, concat(x, linear(x, 3)) AS b, x || x AS c, "
+        "SELECT id, year + 1 AS y, x, linear(x, 3) AS a, concat(x, linear(x, 3)) AS b, "
+        "x || x AS c, "
         "dot(x, x) AS d, numeric(year) AS e, embedding([venue, year], 5) AS f, param(4) AS g, "
-        "mlp(x, 8, 2) AS h, features(p, 6) AS i, text(title, 7) AS j, normalize(x) AS k FROM paper p",
+        "mlp(x, 8, 2) AS h, features(p, 6) AS i, text(title, 7) AS j, normalize(x) AS k "
+        "FROM paper p",
     )
     assert [str(c) for c in node.columns] == [
         "id INTEGER",
@@ -164,7 +166,8 @@ def test_hidden_columns_are_traced_through_subqueries(con: duckdb.DuckDBPyConnec
     """A label that was renamed on the way is still no feature."""
     node = bound(
         con,
-        "WITH q AS (SELECT id, label AS y, year FROM paper), r AS (SELECT *, param(1) AS one FROM q) "
+        "WITH q AS (SELECT id, label AS y, year FROM paper), "
+        "r AS (SELECT *, param(1) AS one FROM q) "
         "SELECT r.id, r.y AS target, features(r, 4, exclude => [one]) AS z FROM r",
         hidden=("target",),
     )
@@ -305,7 +308,8 @@ def test_layers_take_subqueries_and_qualified_names(con: duckdb.DuckDBPyConnecti
     """A relation argument may be a sub-query; the library is called by `relann.`."""
     node = bound(
         con,
-        "SELECT id, linear(x, 2) AS z FROM relann.twice((SELECT id, x FROM paper WHERE year > 2000))",
+        "SELECT id, linear(x, 2) AS z "
+        "FROM relann.twice((SELECT id, x FROM paper WHERE year > 2000))",
         layers=_layers,
     )
     assert str(node.columns[1]) == "z embedding[2]"

@@ -21,7 +21,6 @@ from relann.algebra.statistics import Statistics
 from relann.algebra.terms import (
     Apply,
     Coalesce,
-    Constant,
     Content,
     Dropout,
     Encode,
