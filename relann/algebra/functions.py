@@ -111,9 +111,7 @@ def aggregate_calls(node: exp.Expr, catalog: Catalog) -> Iterator[exp.Expr]:
         inside = [*function.iter_expressions(), *(node.args.get("partition_by") or [])]
         if node.args.get("order") is not None:
             inside.append(node.args["order"])
-    elif (
-        isinstance(node, exp.Filter | exp.WithinGroup) and _is_aggregate(node.this, catalog)
-    ) or _is_aggregate(node, catalog):
+    elif _is_aggregate(node, catalog):
         yield node
         return
     else:

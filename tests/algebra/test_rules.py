@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from relann.algebra.engines.duckdb import DuckDBEngine
 from relann.algebra.explain import node_to_text, plan_to_text
 from relann.algebra.lower import lower
 from relann.algebra.optimize import optimise
+from relann.algebra.rowmaps import build
 from relann.algebra.statistics import Statistics
 from relann.schema import Catalog
 from tests import golden
@@ -31,3 +33,24 @@ def _render(sql: str) -> str:
 def test_rewrites(name: str) -> None:
     """Each query optimises to the plan in the file."""
     golden.check("rules.sql", name, _render)
+
+
+def test_running_window_over_gathered_rows() -> None:
+    """Positions in a partition follow the rows, also when these hold another space's numbers.
+
+    Found by the property tests: the window's row number and a gather's had one name.
+    """
+    con = papers()
+    node = bound(
+        con,
+        "SELECT c.dst, sum(linear(embedding(p.id, 2), 1)) OVER (PARTITION BY c.dst ORDER BY c.src) "
+        "AS z FROM cites c JOIN paper p ON p.id = c.src",
+    )
+    plan = lower(optimise(node, Statistics(Catalog(con).estimate)).node)
+    maps = build(plan, DuckDBEngine(con))
+    (parts,) = maps.partitions.values()
+    assert maps.gathers
+    assert parts.position is not None
+    for partition in range(parts.count):
+        inside = parts.position[parts.ids == partition]
+        assert sorted(inside) == list(range(len(inside)))

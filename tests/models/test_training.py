@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -300,6 +301,18 @@ def test_the_metric_decides_which_epoch_is_best(metric: str) -> None:
     values = trained.curve["validation"].to_pylist()
     best = max(values) if metric == "r2" else min(values)
     assert values.index(best) + 1 == trained.best_epoch
+
+
+def test_validation_runs_as_prediction_does_and_training_does_not() -> None:
+    """Dropout draws in every epoch, also after the first validation, and never in validation."""
+    maps = graph()
+    trained = fit(maps.plan, maps, options(epochs=4, lr=1e-12, metric="log_loss"))
+    losses = trained.curve["loss"].to_pylist()
+    assert len(set(losses)) == 4
+    assert all(abs(a - b) > 1e-6 for a, b in pairwise(losses))
+    found = evaluate(trained, maps.plan, maps, "val").to_pylist()
+    best = trained.curve["validation"][trained.best_epoch - 1].as_py()
+    assert {r["metric"]: r["value"] for r in found}["log_loss"] == pytest.approx(best, rel=1e-6)
 
 
 def test_between_equal_metrics_less_loss_is_better() -> None:

@@ -90,6 +90,12 @@ def test_compound_keys_are_pairs_not_values_apart() -> None:
     assert v.describe(1) == "[x, 2]"
 
 
+def test_an_unseen_part_is_not_the_pair_before() -> None:
+    a, b = pa.array(["x", "x", "y"]), pa.array([1, 2, 1])
+    v = Vocabulary.fit([[a, b]])
+    assert v.rows([pa.array(["y", "q"]), pa.array([99, 1])]).tolist() == [-1, -1]
+
+
 def test_compound_keys_of_three_parts_agree_with_a_loop() -> None:
     rng = np.random.default_rng(0)
     parts = [pa.array(rng.integers(0, 4, 200), mask=rng.random(200) < 0.2) for _ in range(3)]

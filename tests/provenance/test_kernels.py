@@ -679,9 +679,10 @@ def test_chunks_hold_equal_work_however_skewed() -> None:
 
 @pytest.mark.parametrize("bytes_", [(1 << 22) - 256, 1 << 22, (1 << 22) + 256])
 def test_memory_is_aligned_to_cache_lines(bytes_: int) -> None:
-    for _ in range(3):
-        made = kernels._empty(bytes_ // 256, 64, torch.empty(0))
-        assert made.shape == (bytes_ // 256, 64)
+    rows = bytes_ // 256
+    held = [kernels._empty(rows + i, 64, torch.empty(0)) for i in range(8)]
+    for i, made in enumerate(held):
+        assert made.shape == (rows + i, 64)
         assert made.is_contiguous()
         assert made.data_ptr() % 64 == 0
 
@@ -739,6 +740,7 @@ def test_importing_compiles_nothing_and_a_forked_child_computes() -> None:
         assert kernels._workers._pool is not None
         child = os.fork()
         if child == 0:
+            assert kernels._workers._pool is None
             os._exit(0 if torch.equal(kernels.segment_sum(x, incidence), expected) else 3)
         assert os.waitpid(child, 0)[1] == 0
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import duckdb
@@ -20,6 +20,7 @@ from relann.errors import DataError
 from relann.schema import duckdb_message
 
 _ONE = "one"  # stands in for a row without columns
+_NUMBER = '"#row"'  # no column of a plan: those are #0, #1, … for its spaces
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,9 @@ class DuckDBEngine:
         if computed:
             select = ", ".join(f"{c.sql} AS c{i}" for i, c in enumerate(computed))
             windowed = any(c.windowed for c in computed)
-            order = f" ORDER BY {quoted(row_column(0))}" if windowed else ""
-            with self._shown({0: source}):
-                table = self._arrow(f"SELECT {select} FROM {_held_name(Held(0, ()))}{order}")
+            order = f" ORDER BY {_NUMBER}" if windowed else ""
+            with self._numbered(source) as name:
+                table = self._arrow(f"SELECT {select} FROM {name}{order}")
             fresh = dict(zip(computed, (_array(c) for c in table.columns), strict=True))
         return [
             fresh[c] if c.field is None else _array(source.table.column(c.field)) for c in contents
@@ -133,26 +134,37 @@ class DuckDBEngine:
     @contextmanager
     def _shown(self, held: Mapping[int, ArrowRelation]) -> Iterator[None]:
         """Show relations to SQL, with their row numbers, as long as the block runs."""
-        for space, relation in held.items():
-            numbers = pa.array(np.arange(relation.count, dtype=np.int32))
-            table = relation.table.append_column(row_column(space), numbers)
-            self._connection.register(_held_name(Held(space, ())).strip('"'), table)
+        with ExitStack() as stack:
+            for space, relation in held.items():
+                name = _held_name(Held(space, ()))
+                stack.enter_context(self._registered(name, relation, row_column(space)))
+            yield
+
+    @contextmanager
+    def _numbered(self, relation: ArrowRelation) -> Iterator[str]:
+        """The name under which SQL sees one relation, its row numbers in `_NUMBER`."""
+        name = '"relann relation"'
+        with self._registered(name, relation, _NUMBER.strip('"')):
+            yield name
+
+    @contextmanager
+    def _registered(self, name: str, relation: ArrowRelation, number: str) -> Iterator[None]:
+        numbers = pa.array(np.arange(relation.count, dtype=np.int32))
+        bare = name.strip('"')
+        self._connection.register(bare, relation.table.append_column(number, numbers))
         try:
             yield
         finally:
-            for space in held:
-                self._connection.unregister(_held_name(Held(space, ())).strip('"'))
+            self._connection.unregister(bare)
 
     def _group_ids(self, source: ArrowRelation, keys: Sequence[str]) -> tuple[Ints, Ints]:
         """Group of each row, and each group's first row; groups in the order of first rows."""
-        number = quoted(row_column(0))
         by = ", ".join(quoted(k) for k in keys)
         match = " AND ".join(f"s.{quoted(k)} IS NOT DISTINCT FROM g.{quoted(k)}" for k in keys)
-        with self._shown({0: source}):
-            name = _held_name(Held(0, ()))
+        with self._numbered(source) as name:
             table = self._arrow(
-                f"WITH g AS (SELECT {by}, min({number}) AS first FROM {name} GROUP BY {by}) "
-                f"SELECT s.{number} AS row, g.first FROM {name} AS s JOIN g ON {match}"
+                f"WITH g AS (SELECT {by}, min({_NUMBER}) AS first FROM {name} GROUP BY {by}) "
+                f"SELECT s.{_NUMBER} AS row, g.first FROM {name} AS s JOIN g ON {match}"
             )
         firsts = np.empty(source.count, dtype=np.int64)
         firsts[table.column("row").to_numpy()] = table.column("first").to_numpy()
@@ -166,8 +178,7 @@ class DuckDBEngine:
     ) -> pa.Table:
         grouped = source.table.append_column("#group", pa.array(ids))
         select = ", ".join(f"{c.sql} AS {quoted(n)}" for n, c in aggregates.items())
-        with self._shown({0: ArrowRelation(grouped)}):
-            name = _held_name(Held(0, ()))
+        with self._numbered(ArrowRelation(grouped)) as name:
             if count == 1 and len(ids) == 0:
                 return self._arrow(f"SELECT {select} FROM {name}")
             table = self._arrow(
