@@ -228,16 +228,7 @@ def test_groups_are_numbered_by_their_first_rows(engine: Engine) -> None:
         assert first == sorted(first)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "reference",
-        pytest.param(
-            "duckdb",
-            marks=pytest.mark.xfail(reason="its own row numbers are called like those of space 0"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("name", ["reference", "duckdb"])
 def test_row_numbers_of_space_0_are_a_column_like_any_other(name: str) -> None:
     """Windows and groups of a relation that holds `#0` come in row order, not in that of `#0`."""
     engine = ENGINES[name](DATABASE.connect())

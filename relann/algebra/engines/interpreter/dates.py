@@ -72,8 +72,10 @@ def truncated(unit: str, value: Value) -> datetime:
 
 
 def boundaries(unit: str, start: Value, stop: Value) -> int:
-    """date_diff: how many starts of a unit lie between two times."""
+    """date_diff: starts of a unit between two times; of weeks, how many have passed by days."""
     name = unit.lower()
+    if name == "week":
+        return int((truncated("day", stop) - truncated("day", start)) / timedelta(days=7))
     a, b = truncated(name, start), truncated(name, stop)
     if name in ("year", "quarter", "month"):
         months = (b.year - a.year) * 12 + b.month - a.month
