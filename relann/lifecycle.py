@@ -13,7 +13,6 @@ from sqlglot import exp
 
 from relann.algebra.bind import Layer
 from relann.algebra.engines.duckdb import DuckDBEngine
-from relann.algebra.engines.protocol import Ints
 from relann.algebra.parse import statements
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.statements import Body, CreateLayer, CreateModel, Explain
@@ -24,6 +23,7 @@ from relann.models.losses import Head
 from relann.models.options import Options
 from relann.models.prediction import evaluate, predict
 from relann.models.program import MapCache, Program
+from relann.models.splits import Numbers
 from relann.models.training import CURVE, Trained, fit
 from relann.provenance.encoders import Encoders
 from relann.schema import Catalog
@@ -145,10 +145,8 @@ class Lifecycle:
     def _predict(self, call: TableCall) -> pa.Table:
         arguments = call.bound(["model"], ["query"])
         known = self._known(arguments["model"])
-        maps = known.maps
-        if "query" in arguments:
-            maps = maps.restrict(self._rows_of(known, arguments["query"]))
-        return predict(known.trained, known.program.plan, maps)
+        rows = self._rows_of(known, arguments["query"]) if "query" in arguments else None
+        return predict(known.trained, known.program.plan, known.maps, rows)
 
     def _evaluate(self, call: TableCall) -> pa.Table:
         arguments = call.bound(["model"], ["split"])
@@ -221,7 +219,7 @@ class Lifecycle:
         )
         return _Known(record, program, trained, self._cache.maps(program, self._engine))
 
-    def _rows_of(self, known: _Known, argument: CallArgument) -> Ints:
+    def _rows_of(self, known: _Known, argument: CallArgument) -> Numbers:
         """Output rows that agree with a query in all columns the query has."""
         plan, maps = known.program.plan, known.maps
         if argument.query is None:
@@ -243,7 +241,7 @@ class Lifecycle:
                 'SELECT "#row" FROM "relann output" o '
                 f"SEMI JOIN ({argument.query}) q ON {same} ORDER BY 1"
             ).to_arrow_table()
-        rows: Ints = found.column(0).to_numpy()
+        rows: Numbers = found.column(0).to_numpy()
         return rows
 
     @contextmanager

@@ -230,3 +230,15 @@ def test_a_changed_table_is_named(con: Session) -> None:
         DataError, match=r"model `m` does not fit .* does not have a column named \"x\""
     ):
         con.sql("SELECT * FROM ml_predict('m')")
+
+
+def test_asking_for_a_row_of_a_window_gives_that_row(con: Session) -> None:
+    """Partitions stay whole below, but only what was asked for comes out."""
+    con.sql(
+        "CREATE MODEL w OPTIONS (label = 'label', split = 'split', epochs = 1) AS "
+        "SELECT id, label, split, avg(linear(x, 3)) OVER (PARTITION BY venue) AS z FROM paper"
+    )
+    whole = con.sql("SELECT id, probability FROM ml_predict('w') ORDER BY id").fetchall()
+    some = con.sql("SELECT id, probability FROM ml_predict('w', (SELECT 7 AS id))").fetchall()
+    assert [i for i, _ in some] == [7]
+    assert some[0][1] == pytest.approx(whole[7][1])

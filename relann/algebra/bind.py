@@ -18,7 +18,11 @@ from relann.algebra.terms import Content, Lift, Term, array_width, column, quote
 from relann.errors import DataError, QueryError, SchemaError, Span, did_you_mean, listing
 from relann.schema import Catalog
 
-_ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Neg, exp.Sum, exp.Avg, exp.Min, exp.Max)
+_ARITHMETIC = (
+    *(exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Neg, exp.DPipe, exp.Concat, exp.Coalesce),
+    *(exp.Sum, exp.Avg, exp.Min, exp.Max, exp.Stddev, exp.StddevSamp),
+    *(exp.Abs, exp.Exp, exp.Ln, exp.Log, exp.Sqrt, exp.Tanh),
+)
 _DEEPEST = 50  # nested layer calls
 
 

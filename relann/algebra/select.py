@@ -488,7 +488,7 @@ class SelectBinder:
     def _regrouped(self, node: exp.Expr, swap: Mapping[exp.Expr, str]) -> exp.Expr:
         """The expression above the group: keys and aggregates are columns now."""
         bare = node.unnest()
-        if bare in swap:
+        if bare in swap and not isinstance(bare, exp.Literal):  # a constant is not its key
             return flat_column(swap[bare], node)
         if isinstance(node, exp.Column):
             raise self._error(

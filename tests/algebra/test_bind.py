@@ -350,3 +350,19 @@ def test_content_of_a_lifted_relation(con: duckdb.DuckDBPyConnection) -> None:
     degrees = [n for n in nodes(node, Query) if "d" in n.names]
     assert len(degrees) == 1
     assert "linear" not in degrees[0].sql  # type: ignore[attr-defined]
+
+
+def test_a_constant_beside_a_group_is_not_its_key(con: duckdb.DuckDBPyConnection) -> None:
+    """The 1 of a width is not the 1 that is a group key."""
+    node = bound(con, "SELECT 1 AS one, linear(sum(linear(w, 2)), 1) AS z FROM cites GROUP BY ALL")
+    assert [str(c) for c in node.columns] == ["one INTEGER", "z embedding[1]"]
+
+
+def test_functions_of_arrays_are_lifted(con: duckdb.DuckDBPyConnection) -> None:
+    """coalesce and element-wise functions of `FLOAT[n]` columns, without a learned function."""
+    node = bound(
+        con,
+        "WITH q AS (SELECT id, coalesce(x, 0) AS a, tanh(x) AS b, x || x AS c FROM paper) "
+        "SELECT id, linear(a + b, 3) + linear(c, 3) AS z FROM q",
+    )
+    assert str(node.columns[1]) == "z embedding[3]"

@@ -417,3 +417,24 @@ SELECT dst, sum(a * v) AS z FROM att GROUP BY dst;
 -- |     %9   #1  [1]  Partition softmax %8 over c.dst
 -- |     %10  #2  [16]  SparseProduct Σ %9 · %1 by #0
 -- |   result  #2: dst, z = %10
+
+-- case: a selection stays above batch normalisation
+SELECT q.id, relu(q.z) AS z FROM (SELECT p.id, p.venue, batch_norm(linear(p.x, 2)) AS z FROM paper p) q
+WHERE q.venue = 1;
+-- | fired: fold_alias_into_map ×2, merge_maps ×1
+-- | π Map (id)
+-- |     z = relu(q.z)  [2]
+-- |   σ Select q.venue = 1
+-- |     π Map (q.id, q.venue)
+-- |         q.z = batch_norm(linear(x, 2))  [2]
+-- |       Scan paper (id, venue, x)
+-- |   rows, numbered once
+-- |     #0  Rows of paper → x, id, venue
+-- |     #1  Rows of σ[q.venue = 1](#0) → #0, q.id
+-- |   numbers, every epoch
+-- |     %0   #0  [32]  Lift x
+-- |     %1   #0  [2]  MatMul linear(%0, 2)  m.q.linear_0.weight
+-- |     %2   #0  [2]  Norm batch_norm(%1)
+-- |     %3   #1  [2]  Gather %2 by #0
+-- |     %4   #1  [2]  Apply relu(%3)
+-- |   result  #1: id, z = %4

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from relann.algebra.nodes import Aggregate, Map, Node, Select, Union, Window
 from relann.algebra.statistics import Statistics
-from relann.algebra.terms import Content
+from relann.algebra.terms import Content, Norm, Term
 
 
 def push_selection_below_map(node: Node, _: Statistics) -> Node | None:
-    """σ_p(π_f(q)) = π_f(σ_{p∘f}(q)), when neither p nor f looks at other rows."""
+    """σ_p(π_f(q)) = π_f(σ_{p∘f}(q)), when neither p nor f looks at other rows.
+
+    A window does, and so does batch normalisation.
+    """
     match node:
         case Select(Map(source, outputs), predicate):
             below = {n: v for n, v in outputs if isinstance(v, Content)}
             if predicate.windowed or any(v.windowed for v in below.values()):
+                return None
+            if any(isinstance(v, Term) and _sees_other_rows(v) for _, v in outputs):
                 return None
             moved = predicate.substituted({n: v.sql for n, v in below.items()})
             return Map(Select(source, moved), outputs)
@@ -43,6 +48,13 @@ def push_selection_below_union(node: Node, _: Statistics) -> Node | None:
         case Select(Union(parts), predicate) if not predicate.windowed:
             return Union(tuple(Select(p, predicate) for p in parts))
     return None
+
+
+def _sees_other_rows(term: Term) -> bool:
+    return any(
+        (isinstance(t, Norm) and t.kind == "batch") or any(c.windowed for c in t.contents)
+        for t in term.walk()
+    )
 
 
 RULES = (
