@@ -1,29 +1,28 @@
-"""What a database holds: tables, columns, types, keys and sizes, as the binder asks for them."""
+"""What a database holds: tables, columns, types and keys, as the binder asks for them."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import duckdb
 
-from relann.errors import DataError, did_you_mean
+from relann.duckdb_errors import duckdb_error_text
+from relann.errors import DataError
 
 
 @dataclass(frozen=True)
 class Table:
     """A table, view or file. `name` is quoted SQL; `columns` maps names to DuckDB types.
 
-    `keys` are the columns of declared primary and foreign keys; `rows` is the database's estimate.
+    `keys` are the columns of declared primary and foreign keys.
     """
 
     name: str
     columns: tuple[tuple[str, str], ...]
     keys: frozenset[str] = frozenset()
-    rows: int | None = None
 
 
 class TypeFailure(Exception):
@@ -47,7 +46,7 @@ class Catalog:
             columns = self.query(f"SELECT * FROM {name}")
         except DataError:
             return None
-        return Table(name, columns, self._keys(name), self._rows(name))
+        return Table(name, columns, self._keys(name))
 
     def names(self) -> list[str]:
         """Names of all tables and views, qualified where they stand outside the current schema."""
@@ -69,10 +68,6 @@ class Catalog:
             "WHERE function_type = 'aggregate'"
         ).fetchall()
         return frozenset(name.lower() for (name,) in rows)
-
-    def suggestion(self, name: str) -> str:
-        """` Did you mean …?` for a table that does not exist."""
-        return did_you_mean(name, self.names())
 
     def query(self, sql: str) -> tuple[tuple[str, str], ...]:
         """Names and types of a SELECT's columns; DataError with DuckDB's words if it refuses."""
@@ -133,13 +128,6 @@ class Catalog:
         ).fetchall()
         return frozenset(column for (columns,) in found for column in columns)
 
-    def _rows(self, name: str) -> int | None:
-        last = unquoted(name.split(".")[-1])
-        found = self._connection.execute(
-            "SELECT estimated_size FROM duckdb_tables() WHERE table_name = ?", [last]
-        ).fetchall()
-        return int(found[0][0]) if found else None
-
 
 def quote(name: str) -> str:
     """A name with its double quotes doubled, to stand inside double quotes."""
@@ -151,12 +139,6 @@ def unquoted(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
-@lru_cache(maxsize=1)
-def _noise() -> re.Pattern[str]:
-    return re.compile(r"^(Binder|Catalog|Parser|Conversion|Invalid Input|\w+) Error: ")
-
-
 def duckdb_message(error: duckdb.Error) -> str:
-    """DuckDB's own words: no prefix, no excerpt of generated SQL, no list of overloads."""
-    message = _noise().sub("", str(error)).split("LINE ")[0].split("\tCandidate functions")[0]
-    return " ".join(message.split())
+    """DuckDB's own words in one line, without its list of overloads."""
+    return " ".join(duckdb_error_text(error).split("\tCandidate functions")[0].split())

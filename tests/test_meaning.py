@@ -263,14 +263,14 @@ BOUNDED = (Phase.explicit, Phase.generate)
 """Without shrinking, which takes minutes here: a failure shows its query and rows as drawn."""
 
 
-@settings(max_examples=60, phases=BOUNDED)
+@settings(max_examples=100, phases=BOUNDED)
 @given(databases(), lifted_queries())
 def test_drawn_queries_run_as_they_mean(database: Database, sql: str) -> None:
     """Any query the language has."""
     check_everywhere(database, sql)
 
 
-@settings(max_examples=80, phases=BOUNDED)
+@settings(max_examples=150, phases=BOUNDED)
 @given(databases(), rewritable_queries())
 def test_rewrites_keep_the_meaning(database: Database, sql: str) -> None:
     """Queries shaped like the left side of a rewrite, or nearly."""
