@@ -36,7 +36,6 @@ _HEAD = "(head)"  # under which the store keeps loss and classes, beside the sit
 class _Known:
     """A kept model, bound to the database as it is now."""
 
-    record: ModelRecord
     program: Program
     trained: Trained
     maps: RowMaps
@@ -217,7 +216,7 @@ class Lifecycle:
             record.info["best_epoch"],
             record.info["rows"],
         )
-        return _Known(record, program, trained, self._cache.maps(program, self._engine))
+        return _Known(program, trained, self._cache.maps(program, self._engine))
 
     def _rows_of(self, known: _Known, argument: CallArgument) -> Numbers:
         """Output rows that agree with a query in all columns the query has."""

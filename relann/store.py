@@ -25,12 +25,11 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
-import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from relann.duckdb_errors import duckdb_error_text
 from relann.errors import DataError, QueryError, Span, did_you_mean
+from relann.provenance.parameters import from_bytes, to_bytes
 from relann.version import VERSION
 
 SCHEMA = "relann"
@@ -119,9 +118,7 @@ class Store:
 
     def save_model(self, record: ModelRecord) -> int:
         """Keep a model as the next version of its name, and return that version."""
-        weights = safetensors.torch.save(
-            {name: t.detach().cpu().contiguous().clone() for name, t in record.weights.items()}
-        )
+        weights = to_bytes(record.weights)
         state = {site: _table_bytes(table) for site, table in record.state.items()}
         texts = [_json(v) for v in (record.options, record.metrics, record.curve, record.info)]
         parameters = sum(t.numel() for t in record.weights.values())
@@ -161,8 +158,8 @@ class Store:
         what = f"model `{row[0]}` (version {row[1]})"
         _check_digest(row[10], row[11], f"the weights of {what}")
         try:
-            weights = dict(sorted(safetensors.torch.load(row[10]).items()))
-        except (SafetensorError, ValueError) as error:
+            weights = dict(sorted(from_bytes(row[10]).items()))
+        except DataError as error:
             raise DataError(f"the weights of {what} are damaged: {error}") from error
         options, metrics, curve, info = (json.loads(text) for text in row[3:7])
         return ModelRecord(

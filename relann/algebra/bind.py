@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sqlglot import exp
 
 from relann.algebra.functions import Sites, calls_learned, function_name
-from relann.algebra.lineage import origins
+from relann.algebra.lineage import origins, tables_read
 from relann.algebra.nodes import Column, Map, Node, Query, Scan, Union, passed
 from relann.algebra.scope import located, span_of
 from relann.algebra.select import SelectBinder
@@ -208,7 +208,7 @@ class _Binder:
                 known = env.find(table.name)
             if known is not None:
                 needed[table.name] = known
-                tables.update(dict.fromkeys(_tables(known)))
+                tables.update(dict.fromkeys(tables_read(known)))
             elif table.name.casefold() not in local or table.db:
                 tables[_table_sql(table)] = None
         sql = ast.sql(dialect="duckdb", comments=False)
@@ -475,16 +475,6 @@ def _reads(ast: exp.Expr, name: str) -> bool:
 
 def _columns_read(ast: exp.Expr) -> int:
     return sum(1 for _ in ast.find_all(exp.Column))
-
-
-def _tables(node: Node) -> list[str]:
-    found: dict[str, None] = {}
-    for inner in node.walk():
-        if isinstance(inner, Scan):
-            found[inner.table] = None
-        elif isinstance(inner, Query):
-            found.update(dict.fromkeys(inner.tables))
-    return list(found)
 
 
 def _table_sql(table: exp.Table) -> str:

@@ -17,6 +17,17 @@ from relann.algebra.nodes import (
 from relann.algebra.terms import Content
 
 
+def tables_read(node: Node) -> tuple[str, ...]:
+    """The tables and views a query reads, as quoted SQL, each once."""
+    found: dict[str, None] = {}
+    for inner in node.walk():
+        if isinstance(inner, Scan):
+            found[inner.table] = None
+        elif isinstance(inner, Query):
+            found.update(dict.fromkeys(inner.tables))
+    return tuple(found)
+
+
 def origins(node: Node, name: str) -> frozenset[tuple[str, str]]:
     """(table, column) of every base column the content column `name` is computed from.
 

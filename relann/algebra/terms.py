@@ -185,6 +185,14 @@ class Term(Interned):
                     found[value] = None
         return tuple(found)
 
+    @cached_property
+    def sees_other_rows(self) -> bool:
+        """Whether a row's value depends on which other rows there are: batch norm, windows."""
+        return any(
+            (isinstance(t, Norm) and t.kind == "batch") or any(c.windowed for c in t.contents)
+            for t in self.walk()
+        )
+
     def transformed(self, change: Callable[[Term], Term | None]) -> Term:
         """Bottom-up rewriting: `change` gives a replacement or None to keep the term."""
         children = tuple(c.transformed(change) for c in self.children)

@@ -11,9 +11,9 @@ from sqlglot import exp
 from relann.algebra.bind import Layers, bind
 from relann.algebra.engines.protocol import Engine
 from relann.algebra.explain import explain
-from relann.algebra.lineage import origins
+from relann.algebra.lineage import origins, tables_read
 from relann.algebra.lower import lower
-from relann.algebra.nodes import Map, Node, Query, Scan
+from relann.algebra.nodes import Map, Node
 from relann.algebra.optimize import Optimised, optimise
 from relann.algebra.plan import Plan
 from relann.algebra.rowmaps import RowMaps, build
@@ -59,13 +59,7 @@ class Program:
     @cached_property
     def tables(self) -> tuple[str, ...]:
         """The tables and views read, as quoted SQL."""
-        found: dict[str, None] = {}
-        for node in self.node.walk():
-            if isinstance(node, Scan):
-                found[node.table] = None
-            elif isinstance(node, Query):
-                found.update(dict.fromkeys(node.tables))
-        return tuple(found)
+        return tables_read(self.node)
 
     def check(self, options: Options) -> None:
         """Raise QueryError where output and options do not fit, before any row is read."""

@@ -142,14 +142,17 @@ def materialise(
 
 def to_bytes(state: Mapping[str, Tensor]) -> bytes:
     """The arrays as one safetensors file."""
-    return safetensors.torch.save({n: t.detach().cpu().contiguous() for n, t in state.items()})
+    # clones: safetensors refuses tensors that share memory
+    return safetensors.torch.save(
+        {n: t.detach().cpu().contiguous().clone() for n, t in state.items()}
+    )
 
 
 def from_bytes(data: bytes) -> dict[str, Tensor]:
     """The arrays of a safetensors file; DataError where it is not one."""
     try:
         return dict(safetensors.torch.load(data))
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, ValueError) as error:
         raise DataError(f"these are not weights in safetensors format: {error}") from error
 
 

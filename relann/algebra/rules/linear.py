@@ -95,10 +95,10 @@ def _worth(term: Term) -> bool:
 
 
 def _movable(term: Term, filled: bool) -> bool:
+    if term.sees_other_rows:
+        return False
     for inner in term.walk():
-        if isinstance(inner, Dropout) or (isinstance(inner, Norm) and inner.kind == "batch"):
-            return False
-        if any(c.windowed for c in inner.contents):
+        if isinstance(inner, Dropout):
             return False
         lenient = isinstance(inner, Coalesce | Encode | Lookup | Tokens | Learned) or (
             isinstance(inner, Linear) and inner.per is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relann.algebra.nodes import Aggregate, Map, Node, Select, Union, Window
 from relann.algebra.statistics import Statistics
-from relann.algebra.terms import Content, Norm, Term
+from relann.algebra.terms import Content, Term
 
 
 def push_selection_below_map(node: Node, _: Statistics) -> Node | None:
@@ -17,7 +17,7 @@ def push_selection_below_map(node: Node, _: Statistics) -> Node | None:
             below = {n: v for n, v in outputs if isinstance(v, Content)}
             if predicate.windowed or any(v.windowed for v in below.values()):
                 return None
-            if any(isinstance(v, Term) and _sees_other_rows(v) for _, v in outputs):
+            if any(isinstance(v, Term) and v.sees_other_rows for _, v in outputs):
                 return None
             moved = predicate.substituted({n: v.sql for n, v in below.items()})
             return Map(Select(source, moved), outputs)
@@ -48,13 +48,6 @@ def push_selection_below_union(node: Node, _: Statistics) -> Node | None:
         case Select(Union(parts), predicate) if not predicate.windowed:
             return Union(tuple(Select(p, predicate) for p in parts))
     return None
-
-
-def _sees_other_rows(term: Term) -> bool:
-    return any(
-        (isinstance(t, Norm) and t.kind == "batch") or any(c.windowed for c in t.contents)
-        for t in term.walk()
-    )
 
 
 RULES = (
