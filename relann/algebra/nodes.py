@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -38,6 +38,14 @@ def passed(of: Column) -> Content | Term:
         return column(of.name, of.type)
     assert of.width is not None
     return Field(of.name, of.width)
+
+
+def fresh_name(hint: str, taken: Container[str]) -> str:
+    """`hint 0`, `hint 1`, …: the first that is not taken."""
+    number = 0
+    while f"{hint} {number}" in taken:
+        number += 1
+    return f"{hint} {number}"
 
 
 class Node(Interned):

@@ -23,6 +23,7 @@ from relann.algebra.nodes import (
     Reduce,
     Select,
     Window,
+    fresh_name,
     passed,
 )
 from relann.algebra.scope import Scope, flat_column, located, span_of
@@ -549,7 +550,7 @@ class SelectBinder:
         for item in window.args["order"].expressions if window.args.get("order") else []:
             key = _added(extra, terms.content(item.this, "ORDER BY"), "order")
             order.append((key, bool(item.args.get("desc")), bool(item.args.get("nulls_first"))))
-        made = _fresh("window", extra)
+        made = fresh_name("window", extra)
         with located(window, self.text):
             over = Over(how, score, tuple(keys), tuple(order))
             self.current = Window(Map(self.current, tuple(extra.items())), ((made, over),))
@@ -595,13 +596,6 @@ def _added(outputs: dict[str, Content | Term], value: Content | Term, hint: str)
     for name, known in outputs.items():
         if known is value:
             return name
-    name = _fresh(hint, outputs)
+    name = fresh_name(hint, outputs)
     outputs[name] = value
     return name
-
-
-def _fresh(hint: str, taken: Mapping[str, object]) -> str:
-    number = 0
-    while f"{hint} {number}" in taken:
-        number += 1
-    return f"{hint} {number}"

@@ -15,6 +15,7 @@ from relann.algebra.nodes import (
     Select,
     Union,
     Window,
+    fresh_name,
     passed,
 )
 from relann.algebra.statistics import Statistics
@@ -263,8 +264,6 @@ def _pulled(node: Aggregate, name: str, value: Reduce, linear: Linear, scale: Te
 
 
 def _unused(hint: str, taken: set[str]) -> str:
-    number = 0
-    while f"{hint} {number}" in taken:
-        number += 1
-    taken.add(f"{hint} {number}")
-    return f"{hint} {number}"
+    name = fresh_name(hint, taken)
+    taken.add(name)
+    return name
