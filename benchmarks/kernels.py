@@ -25,8 +25,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from relann.provenance import kernels
-from relann.provenance.kernels import Incidence, Index
+from relann.provenance.kernels.gathering import gather, gathered_dot
+from relann.provenance.kernels.products import grouped_linear, weighted_sum
+from relann.provenance.kernels.reducing import (
+    segment_cumsum,
+    segment_max,
+    segment_mean,
+    segment_softmax,
+    segment_sum,
+)
+from relann.provenance.kernels.structures import Incidence, Index
 
 Timed = Callable[[], object]
 Group = dict[str, Timed]
@@ -137,9 +145,9 @@ def _sums(graph: Graph) -> dict[str, Callable[[Tensor], Tensor]]:
         "torch.sparse CSR": lambda x: matrix @ x,
         "embedding_bag": bag(graph.incidence, w),
         "embedding_bag, transposed backward": lambda x: _bag(graph, x),
-        "relann": lambda x: kernels.weighted_sum(x, w, graph.incidence),
-        "relann, no weight": lambda x: kernels.segment_sum(x, graph.incidence),
-        "relann, mean": lambda x: kernels.segment_mean(x, graph.incidence),
+        "relann": lambda x: weighted_sum(x, w, graph.incidence),
+        "relann, no weight": lambda x: segment_sum(x, graph.incidence),
+        "relann, mean": lambda x: segment_mean(x, graph.incidence),
     }
 
 
@@ -181,7 +189,7 @@ def weights_both(graph: Graph) -> Group:
         return torch.zeros_like(x).index_add(0, targets, rows.view(len(w), -1))
 
     def ours(x: Tensor, w: Tensor) -> Tensor:
-        return kernels.weighted_sum(x, w, graph.incidence)
+        return weighted_sum(x, w, graph.incidence)
 
     one = graph.weight[:, None]
     return {
@@ -197,7 +205,7 @@ def weight_gradient(graph: Graph) -> Group:
     x, y, left, right = graph.x, graph.grad, graph.left, graph.right
     return {
         "torch gather": lambda: (x[graph.long_targets] * y[graph.long_sources]).sum(1),
-        "relann": lambda: kernels.gathered_dot(x, y, left, right),
+        "relann": lambda: gathered_dot(x, y, left, right),
     }
 
 
@@ -211,7 +219,7 @@ def dot_both(graph: Graph) -> Group:
         return product.view(len(product), heads, -1).sum(2)
 
     def ours(x: Tensor, y: Tensor) -> Tensor:
-        return kernels.gathered_dot(x, y, left, right, heads)
+        return gathered_dot(x, y, left, right, heads)
 
     inputs = graph.x, graph.grad
     return {"torch gather": both(gathered, grad, *inputs), "relann": both(ours, grad, *inputs)}
@@ -235,7 +243,7 @@ def softmax_both(graph: Graph) -> Group:
         grad = torch.randn_like(score)
         candidates[f"torch, {heads} heads"] = both(plain, grad, score)
         candidates[f"relann, {heads} heads"] = both(
-            lambda s: kernels.segment_softmax(s, groups), grad, score
+            lambda s: segment_softmax(s, groups), grad, score
         )
     return candidates
 
@@ -255,7 +263,7 @@ def max_both(graph: Graph) -> Group:
     return {
         "scatter_reduce": both(scatter, graph.grad, graph.x),
         "segment_reduce": both(segment, graph.grad, graph.x),
-        "relann": both(lambda x: kernels.segment_max(x, graph.incidence), graph.grad, graph.x),
+        "relann": both(lambda x: segment_max(x, graph.incidence), graph.grad, graph.x),
     }
 
 
@@ -266,7 +274,7 @@ def gather_both(graph: Graph) -> Group:
     return {
         "index_select": both(lambda x: x.index_select(0, sources), grad, graph.x),
         "embedding": both(lambda x: functional.embedding(sources, x), grad, graph.x),
-        "relann": both(lambda x: kernels.gather(x, right), grad, graph.x),
+        "relann": both(lambda x: gather(x, right), grad, graph.x),
     }
 
 
@@ -285,9 +293,9 @@ def group_by_both(graph: Graph) -> Group:
     return {
         "index_add": both(index_add, graph.grad, rows),
         "segment_reduce": both(segment, graph.grad, rows),
-        "relann": both(lambda x: kernels.segment_sum(x, groups), graph.grad, rows),
+        "relann": both(lambda x: segment_sum(x, groups), graph.grad, rows),
         "torch.cumsum, one group": both(lambda x: x.cumsum(0), rows, rows),
-        "relann, running sum": both(lambda x: kernels.segment_cumsum(x, groups), rows, rows),
+        "relann, running sum": both(lambda x: segment_cumsum(x, groups), rows, rows),
     }
 
 
@@ -306,9 +314,7 @@ def linear_both(graph: Graph) -> Group:
 
     return {
         "torch, one set's rows after the other": both(masked, graph.grad, graph.x, weight),
-        "relann": both(
-            lambda x, w: kernels.grouped_linear(x, w, by_set), graph.grad, graph.x, weight
-        ),
+        "relann": both(lambda x, w: grouped_linear(x, w, by_set), graph.grad, graph.x, weight),
     }
 
 
@@ -346,19 +352,19 @@ def tiny(graph: Graph) -> Group:
             (small.x,),
         ),
         "gather, relann": (
-            lambda x: kernels.gather(x, small.right),
+            lambda x: gather(x, small.right),
             small.x[small.long_sources],
             (small.x,),
         ),
-        "softmax, relann": (lambda s: kernels.segment_softmax(s, small.groups), score, (score,)),
-        "max, relann": (lambda x: kernels.segment_max(x, small.incidence), small.grad, (small.x,)),
+        "softmax, relann": (lambda s: segment_softmax(s, small.groups), score, (score,)),
+        "max, relann": (lambda x: segment_max(x, small.incidence), small.grad, (small.x,)),
         "linear, bmm": (
             lambda x, w: torch.bmm(x[:, None], w[sets])[:, 0],
             small.grad,
             (small.x, weight),
         ),
         "linear, relann": (
-            lambda x, w: kernels.grouped_linear(x, w, small.by_set),
+            lambda x, w: grouped_linear(x, w, small.by_set),
             small.grad,
             (small.x, weight),
         ),

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import duckdb
 import numpy as np
 import pyarrow as pa
-from sqlglot import exp
 
 from relann.algebra.bind import Layer
 from relann.algebra.engines.duckdb import DuckDBEngine
@@ -19,6 +18,7 @@ from relann.algebra.statements import Body, CreateLayer, CreateModel, Explain
 from relann.algebra.table_calls import CallArgument, TableCall
 from relann.algebra.terms import quoted
 from relann.errors import DataError, QueryError, Span, did_you_mean, listing
+from relann.models import library
 from relann.models.losses import Head
 from relann.models.options import Options
 from relann.models.prediction import evaluate, predict
@@ -57,6 +57,8 @@ class _Layers:
         key = name.lower()
         if self._own is not None:
             definition = self._own.get(key)
+        elif key.startswith(library.PREFIX):
+            definition = library.definition(key)
         else:
             kept = self._store.layer(name)
             definition = None if kept is None else kept.definition
@@ -65,7 +67,7 @@ class _Layers:
         self.used[key] = definition
         (statement,) = statements(definition)
         assert isinstance(statement, CreateLayer)
-        return _layer(statement)
+        return Layer.of(statement)
 
 
 class Lifecycle:
@@ -124,7 +126,7 @@ class Lifecycle:
 
     def check_layer(self, statement: CreateLayer) -> None:
         """Raise QueryError for a layer that can never be used: its body is parsed already."""
-        _layer(statement)
+        Layer.of(statement)
 
     def explain(self, statement: Explain) -> str:
         """The lifted query, the optimised query and the plan of a model or of a SELECT.
@@ -273,18 +275,6 @@ def _summary(trained: Trained, metrics: Mapping[str, float]) -> str:
         return "defined, not trained"
     told = "".join(f", validation {name} {value:.4f}" for name, value in metrics.items())
     return f"trained for {len(trained.curve)} epochs, kept epoch {trained.best_epoch}{told}"
-
-
-def _layer(statement: CreateLayer) -> Layer:
-    defaults = [
-        None if a.default is None else exp.convert(a.default.value) for a in statement.arguments
-    ]
-    return Layer(
-        statement.name,
-        tuple((a.name, d) for a, d in zip(statement.arguments, defaults, strict=True)),
-        statement.body.query,
-        statement.body.span.text,
-    )
 
 
 def _described(program: Program, catalog: Catalog) -> dict[str, dict[str, str]]:

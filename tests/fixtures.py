@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 from sqlglot.dialects import DuckDB
 
-from relann.algebra.bind import Layer, Layers, bind
+from relann.algebra.bind import Layer, Layers, Parameter, bind
 from relann.algebra.nodes import Node
 from relann.schema import Catalog
 
@@ -50,4 +50,4 @@ def layer(name: str, arguments: list[str], text: str) -> Layer:
     dialect = DuckDB()
     (body,) = dialect.parser().parse(dialect.tokenize(text), text)
     assert body is not None
-    return Layer(name, tuple((a, None) for a in arguments), body, text)
+    return Layer(name, tuple(Parameter(a) for a in arguments), body, text)

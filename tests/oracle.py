@@ -40,6 +40,7 @@ from relann.algebra.terms import (
     Encode,
     Field,
     Key,
+    LeakyRelu,
     Learned,
     Lift,
     Linear,
@@ -47,6 +48,7 @@ from relann.algebra.terms import (
     Norm,
     Normalize,
     Parameter,
+    Scale,
     Term,
     Tokens,
 )
@@ -194,11 +196,11 @@ class _Oracle:
                 return [vector([value])] * len(rows)
             case Apply(operation):
                 return strict(ELEMENTWISE[operation], arguments)
-            case Linear(_, weight, bias, per):
+            case Linear(_, weight, bias, per, heads):
                 weights = self.sets(weight, per, rows)
                 biases = self.sets(bias, per, rows) if bias is not None else None
                 return [
-                    None if x is None else x @ w + (biases[i] if biases is not None else 0)
+                    None if x is None else by_head(x, w, heads) + (biases[i] if biases else 0)
                     for i, (x, w) in enumerate(zip(arguments[0], weights, strict=True))
                 ]
             case Learned(parameter, per):
@@ -210,8 +212,17 @@ class _Oracle:
                 return [vector(encode(v)) for v in values(content, rows)]
             case Tokens(table, content):
                 return [self.tokens(self.parameters[table.name], v) for v in values(content, rows)]
-            case Dot():
-                return strict(lambda a, b: sum_of(a * b), arguments)
+            case Dot(_, _, heads):
+                return strict(
+                    lambda a, b: torch.cat([sum_of(s) for s in slices(a * b, heads)]), arguments
+                )
+            case Scale():
+                return strict(
+                    lambda x, f: torch.cat([s * f[i] for i, s in enumerate(slices(x, len(f)))]),
+                    arguments,
+                )
+            case LeakyRelu(_, slope):
+                return strict(_where_positive(lambda e: e, lambda e: e * slope), arguments)
             case Concat():
                 return strict(lambda *parts: torch.cat(parts), arguments)
             case Coalesce():
@@ -288,6 +299,19 @@ def strict(function: Callable[..., Tensor], arguments: list[list[Vector]]) -> li
     ]
 
 
+def slices(x: Tensor, count: int) -> list[Tensor]:
+    """The vector cut into so many equal slices."""
+    size = len(x) // count
+    return [x[i * size : (i + 1) * size] for i in range(count)]
+
+
+def by_head(x: Tensor, weight: Tensor, heads: int) -> Tensor:
+    """x·W; with heads each slice of x times its own matrix."""
+    if heads == 1:
+        return x @ weight
+    return torch.cat([s @ weight[i] for i, s in enumerate(slices(x, heads))])
+
+
 def sum_of(x: Tensor) -> Tensor:
     """All elements added, width 1."""
     total = x[0:1]
@@ -344,7 +368,6 @@ ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "div": lambda a, b: a / b,
     "neg": lambda x: -x,
     "relu": _where_positive(lambda e: e, lambda e: e * 0),
-    "leaky_relu": _where_positive(lambda e: e, lambda e: e * 0.01),
     "elu": _where_positive(lambda e: e, lambda e: torch.exp(e) - 1),
     "abs": lambda x: x * torch.sign(x.detach()),
     "gelu": _gelu,

@@ -113,7 +113,7 @@ _WIDTHS = (1, 2, 3)
 _UNARY = (
     *("relu({})", "gelu({})", "tanh({})", "sigmoid({})", "leaky_relu({})", "elu({})"),
     *("exp(tanh({}))", "ln(abs({}) + 1)", "log(abs({}) + 1)", "sqrt(abs({}) + 0.5)", "abs({})"),
-    *("(- {})", "dropout({}, 0.5)", "({} * 0.5)", "(1 - {})", "({} / 2)"),
+    *("(- {})", "dropout({}, 0.5)", "({} * 0.5)", "(1 - {})", "({} / 2)", "leaky_relu({}, 0.3)"),
 )
 _BINARY = ("({} + {})", "({} - {})", "({} * {})", "({} / (abs({}) + 1))")
 _REDUCTIONS = ("sum", "avg", "min", "max", "count", "stddev")
@@ -228,6 +228,9 @@ class Drawn:
         per = self.per(scope)
         bias = self.pick(["", "", ", bias => false"])
         share = f", share => 'l{inside}{width}'" if not per and not bias and self.chance(5) else ""
+        if width == 2 and not share and self.chance(2):
+            wide = f"concat({argument}, {argument})"
+            return f"linear({wide}, 2, heads => 2{bias}{per})"
         return f"linear({argument}, {width}{bias}{per}{share})"
 
     def _mlp(self, width: int, scope: Scope, depth: int) -> str:
@@ -259,7 +262,17 @@ class Drawn:
             parts[0] = f"relu({parts[0]})"
         return f"concat({', '.join(parts)})" if self.chance(2) else f"({' || '.join(parts)})"
 
+    def _scale(self, width: int, scope: Scope, depth: int) -> str:
+        argument, factors = self.term(width, scope, depth), self.term(1, scope, depth)
+        if width == 2 and self.chance(2):
+            wide = f"concat(relu({argument}), {argument})"
+            return f"linear(scale({wide}, concat(param(1), {factors})), 2)"
+        return f"scale({argument} * param(1), {factors})"
+
     def _dot(self, width: int, scope: Scope, depth: int) -> str:
+        if width == 2:
+            sides = [f"linear({self.term(2, scope, depth)}, 4)" for _ in range(2)]
+            return f"dot({', '.join(sides)}, heads => 2)"
         if width > 1:
             return ""
         inside = self.pick(_WIDTHS)
@@ -459,7 +472,18 @@ _CONSTANTS = {
     "moment": ("TIMESTAMP '2020-01-03'",),
 }
 _LEARNED = (
-    *("linear(", "mlp(", "embedding(", "param(", "norm(", "features(", "numeric(", "category("),
+    *(
+        "scale(",
+        "leaky_relu(",
+        "linear(",
+        "mlp(",
+        "embedding(",
+        "param(",
+        "norm(",
+        "features(",
+        "numeric(",
+        "category(",
+    ),
     *("text(", "time_since(", "dropout(", "dot(", "normalize(", "relu(", "gelu(", "sigmoid("),
     *("elu(", "softmax("),
 )
@@ -472,7 +496,7 @@ def _calls_learned(text: str) -> bool:
 
 _TERMS = (
     *("column", "linear", "linear", "mlp", "unary", "unary", "binary", "binary", "scaled"),
-    *("concat", "dot", "normalize", "norm", "coalesce", "lookup", "encoded"),
+    *("concat", "dot", "scale", "normalize", "norm", "coalesce", "lookup", "encoded"),
 )
 
 
@@ -604,6 +628,11 @@ _SHAPES = {
     "FROM edge AS e JOIN node AS p ON p.id = e.src {join} node AS q ON q.id = e.dst), "
     "w AS (SELECT *, softmax(a) OVER (PARTITION BY dst) AS b FROM s) "
     "SELECT dst AS k, sum(v * b) AS z FROM w GROUP BY dst",
+    "attention of two heads": "WITH s AS (SELECT e.dst, linear(p.x, 4) AS v, "
+    "dot(linear(p.x, 4, heads => 1), linear(q.x, 4, per => e.rel), heads => 2) AS a "
+    "FROM edge AS e JOIN node AS p ON p.id = e.src {join} node AS q ON q.id = e.dst), "
+    "w AS (SELECT *, softmax(leaky_relu(a, 0.2)) OVER (PARTITION BY dst) AS b FROM s) "
+    "SELECT dst AS k, sum(scale(v, b)) AS z FROM w GROUP BY dst",
     "two layers": _H + "SELECT e.dst AS k, {how}(linear(relu(h.z), {m}{bias}) * e.w) AS z "
     "FROM edge AS e {join} h ON h.id = e.src GROUP BY e.dst",
     "twice": _H + "SELECT a.id AS k, a.z - coalesce(b.z, {default}) AS z "

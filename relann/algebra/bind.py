@@ -14,6 +14,7 @@ from relann.algebra.nodes import Column, Map, Node, Query, Scan, Union, passed
 from relann.algebra.scope import located, span_of
 from relann.algebra.select import SelectBinder
 from relann.algebra.sql import content_side, node_to_sql
+from relann.algebra.statements import CreateLayer
 from relann.algebra.terms import Content, Lift, Term, array_width, column, quoted
 from relann.errors import DataError, QueryError, SchemaError, Span, did_you_mean, listing
 from relann.schema import Catalog
@@ -27,16 +28,48 @@ _DEEPEST = 50  # nested layer calls
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A reusable sub-query: argument names with defaults, the parsed body, its text."""
+class Parameter:
+    """What a layer takes: a scalar, `default` where one is given, or a relation.
+
+    `columns` are those a relation must have, None where that is not said.
+    """
 
     name: str
-    arguments: tuple[tuple[str, exp.Expr | None], ...]
+    default: exp.Expr | None = None
+    columns: tuple[str, ...] | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.columns is None else f"{self.name}({', '.join(self.columns)})"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A reusable sub-query: what it takes, the parsed body, its text."""
+
+    name: str
+    arguments: tuple[Parameter, ...]
     body: exp.Expr
     text: str
 
+    @classmethod
+    def of(cls, statement: CreateLayer) -> Layer:
+        """The layer a statement creates."""
+        arguments = tuple(
+            Parameter(
+                a.name, None if a.default is None else exp.convert(a.default.value), a.columns
+            )
+            for a in statement.arguments
+        )
+        return cls(statement.name, arguments, statement.body.query, statement.body.span.text)
+
+    @property
+    def signature(self) -> str:
+        """How it is called."""
+        return f"{self.name}({', '.join(map(str, self.arguments))})"
+
 
 Layers = Callable[[str], Layer | None]
+"""Finds a layer by (qualified) name; may raise SchemaError to say which names there are."""
 
 
 @dataclass
@@ -163,7 +196,7 @@ class _Binder:
             return True
         local = {c.alias.casefold() for w in ast.find_all(exp.With) for c in w.expressions}
         for table in ast.find_all(exp.Table):
-            if self._layer_of(table) is not None or _in_library(table):
+            if _in_library(table) or self._layer_of(table) is not None:
                 return True
             if not table.db and table.name.casefold() not in local:
                 node = env.find(table.name)
@@ -291,7 +324,7 @@ class _Binder:
     def _table(self, item: exp.Table, env: Environment, path: str, text: str) -> tuple[str, Node]:
         function = function_name(item.this) if isinstance(item.this, exp.Func) else None
         if function is not None:
-            layer = self._layer_of(item)
+            layer = self._layer_called(item, text)
             alias = item.alias or function
             if layer is not None:
                 return alias, self._call_layer(layer, item.this, env, f"{path}.{alias}", text)
@@ -331,6 +364,10 @@ class _Binder:
         function = function_name(table.this) or ""
         return self.layers(f"{table.db}.{function}" if table.db else function)
 
+    def _layer_called(self, item: exp.Table, text: str) -> Layer | None:
+        with located(item.this, text):
+            return self._layer_of(item)
+
     def _call_layer(
         self, layer: Layer, call: exp.Expr, env: Environment, path: str, text: str
     ) -> Node:
@@ -346,10 +383,11 @@ class _Binder:
             if isinstance(t.this, exp.Func)
             for c in t.this.find_all(exp.Column)
         }
+        relations = {a.name for a in layer.arguments if a.columns is not None}
         for name, value in values.items():
             literal = isinstance(value, exp.Literal | exp.Boolean | exp.Neg | exp.Null | exp.Array)
             key = name.casefold()
-            if key in read or (key in passed_on and not literal):
+            if name in relations or key in read or (key in passed_on and not literal):
                 inner.define(name, self._layer_relation(layer, name, value, env, path, text))
             elif literal:
                 scalars[key] = value
@@ -377,9 +415,8 @@ class _Binder:
     def _layer_arguments(
         self, layer: Layer, call: exp.Expr, where: Span | None
     ) -> dict[str, exp.Expr]:
-        names = [name for name, _ in layer.arguments]
-        given = list(call.expressions)
-        signature = f"{layer.name}({', '.join(names)})"
+        names = [a.name for a in layer.arguments]
+        given, signature = list(call.expressions), layer.signature
         values: dict[str, exp.Expr] = {}
         for position, value in enumerate(given):
             if isinstance(value, exp.Kwarg):
@@ -397,17 +434,27 @@ class _Binder:
                 )
             else:
                 values[names[position]] = value
-        for name, default in layer.arguments:
-            if name not in values:
-                if default is None:
-                    raise QueryError(f"{signature} needs its argument `{name}`", where)
-                values[name] = default
+        for argument in layer.arguments:
+            if argument.name not in values:
+                if argument.default is None:
+                    raise QueryError(f"{signature} needs its argument `{argument.name}`", where)
+                values[argument.name] = argument.default
         return values
 
     def _layer_relation(
         self, layer: Layer, name: str, value: exp.Expr, env: Environment, path: str, text: str
     ) -> Callable[[], Node]:
+        (wanted,) = (a.columns for a in layer.arguments if a.name == name)
+
         def make() -> Node:
+            node = given()
+            return (
+                node
+                if wanted is None
+                else self._with_columns(layer, name, wanted, node, value, text)
+            )
+
+        def given() -> Node:
             if isinstance(value, exp.Column):
                 parts = [p.copy() for p in value.parts]
                 table = exp.Table(
@@ -429,6 +476,29 @@ class _Binder:
             )
 
         return make
+
+    def _with_columns(
+        self,
+        layer: Layer,
+        name: str,
+        wanted: tuple[str, ...],
+        node: Node,
+        value: exp.Expr,
+        text: str,
+    ) -> Node:
+        """The relation with the columns the layer asks for and no others."""
+        found = {c.name.casefold(): c for c in node.columns}
+        if missing := [w for w in wanted if w.casefold() not in found]:
+            given = value.sql(dialect="duckdb")
+            example = ", ".join(f"… AS {w}" if w in missing else w for w in wanted)
+            raise QueryError(
+                f"layer `{layer.name}` takes `{name}` with columns {listing(wanted)}; this has no "
+                f"{listing(missing)}, it has {listing(node.names)}. Rename what it has: "
+                f"(SELECT {example} FROM {given if isinstance(value, exp.Column) else '…'})",
+                span_of(value, text),
+            )
+        outputs = tuple((w, passed(found[w.casefold()])) for w in wanted)
+        return Map(node, outputs)
 
 
 def _renamed(node: Node, names: list[str], where: Span | None) -> Node:

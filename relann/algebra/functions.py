@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from relann.algebra.terms import (
     Encode,
     Field,
     Key,
+    LeakyRelu,
     Learned,
     Lift,
     Linear,
@@ -33,8 +35,10 @@ from relann.algebra.terms import (
     Tokens,
     array_width,
     column,
+    head_width,
     is_numeric,
     is_time,
+    scaled,
 )
 from relann.errors import QueryError, SchemaError, did_you_mean, listing
 from relann.schema import Catalog, TypeFailure
@@ -64,6 +68,7 @@ _OURS = frozenset(
         "time_since",
         "text",
         "dot",
+        "scale",
         "concat",
         "normalize",
         "softmax",
@@ -255,6 +260,12 @@ class Terms:
         if isinstance(node, exp.Coalesce):
             return Coalesce(tuple(self.term(n) for n in [node.this, *node.expressions]))
         name = function_name(node)
+        if isinstance(node, exp.Case):
+            raise self.error(
+                node,
+                "CASE does not choose among embeddings; multiply by a condition, as in "
+                "`x * (year > 2000)::INTEGER`, filter an aggregate, or stack cases with UNION ALL",
+            )
         if name is None or (name not in _OURS and name not in _SHARED_WITH_SQL):
             what = f"function {name}()" if name else f"operator `{type(node).__name__.upper()}`"
             known = sorted(_OURS | _SHARED_WITH_SQL | {"coalesce"})
@@ -312,10 +323,9 @@ class _Call:
         return self.terms.error(node if node is not None else self.node, message)
 
     def _width(self, node: exp.Expr, what: str = "a width") -> int:
-        if isinstance(node, exp.Literal) and not node.is_string:
-            text = str(node.this)
-            if text.isdigit() and int(text) > 0:
-                return int(text)
+        value = _whole(node)
+        if value is not None and value > 0:
+            return value
         raise self._error(
             f"{self.name}() takes {what} here, a whole number above 0, not "
             f"`{node.sql(dialect='duckdb')}`".replace('"', ""),
@@ -387,25 +397,48 @@ class _Call:
             return Apply("mul", (Apply("log", (argument,)), scale))
         return Apply(self.name, (argument,))
 
+    def _leaky_relu(self) -> Term:
+        self._allow(1, 2)
+        argument = self.terms.term(self.positional[0])
+        if len(self.positional) == 1:
+            return LeakyRelu(argument)
+        return LeakyRelu(argument, self._number(self.positional[1], "the slope of leaky_relu()"))
+
+    def _number(self, node: exp.Expr, what: str) -> float:
+        if isinstance(node, exp.Literal) and not node.is_string:
+            return float(node.this)
+        raise self._error(f"{what} is a number", node)
+
+    def _heads(self) -> int:
+        node = self.named.get("heads")
+        return 1 if node is None else self._width(node, "how many heads")
+
     def _linear(self) -> Term:
-        self._allow(2, 2, "bias", "per", "share")
+        self._allow(2, 2, "bias", "heads", "per", "share")
         argument = self.terms.term(self.positional[0])
         width = self._width(self.positional[1])
-        return self._layer("", argument, width, self._per())
+        return self._layer("", argument, width, self._per(), self._heads())
 
-    def _layer(self, prefix: str, argument: Term, width: int, per: Key | None) -> Term:
-        weight = self._parameter(f"{prefix}weight", (argument.width, width), "glorot")
+    def _layer(
+        self, prefix: str, argument: Term, width: int, per: Key | None, heads: int = 1
+    ) -> Term:
+        shape: tuple[int, ...] = (argument.width, width)
+        if heads > 1:
+            inner = head_width(argument.width, heads, "the argument of linear")
+            shape = (heads, inner, head_width(width, heads, "the result of linear"))
+        weight = self._parameter(f"{prefix}weight", shape, "glorot")
         biased = self._flag("bias", True)
         bias = self._parameter(f"{prefix}bias", (width,), "zeros") if biased else None
-        return Linear(argument, weight, bias, per)
+        return Linear(argument, weight, bias, per, heads)
 
     def _mlp(self) -> Term:
         self._allow(2, None, "activation", "bias", "per", "share")
         term, per = self.terms.term(self.positional[0]), self._per()
         activation = self._activation("relu")
         for i, node in enumerate(self.positional[1:]):
-            hidden = Apply(activation, (term,)) if i else term
-            term = self._layer(f"{i}.", hidden, self._width(node), per)
+            if i:
+                term = LeakyRelu(term) if activation == "leaky_relu" else Apply(activation, (term,))
+            term = self._layer(f"{i}.", term, self._width(node), per)
         return term
 
     def _embedding(self, most: int | None = None) -> Term:
@@ -450,8 +483,14 @@ class _Call:
         return Dropout(self.terms.term(self.positional[0]), float(node.this), self.site)
 
     def _dot(self) -> Term:
+        self._allow(2, 2, "heads")
+        left, right = (self.terms.term(node) for node in self.positional)
+        return Dot(left, right, self._heads())
+
+    def _scale(self) -> Term:
         self._allow(2, 2)
-        return Dot(self.terms.term(self.positional[0]), self.terms.term(self.positional[1]))
+        argument, factors = (self.terms.term(node) for node in self.positional)
+        return scaled(argument, factors)
 
     def _concat(self) -> Term:
         self._allow(1, None)
@@ -559,6 +598,29 @@ class _Call:
                     part,
                 )
         return [(name, flat) for name, flat in columns if name.casefold() not in out]
+
+
+def _whole(node: exp.Expr) -> int | None:
+    """A whole number, written as such or as sums and products of such; None for anything else."""
+    match node:
+        case exp.Paren():
+            return _whole(node.this)
+        case exp.Literal() if not node.is_string and str(node.this).isdigit():
+            return int(node.this)
+        case exp.Add() | exp.Sub() | exp.Mul() | exp.IntDiv():
+            a, b = _whole(node.this), _whole(node.expression)
+            if a is None or b is None or (b == 0 and isinstance(node, exp.IntDiv)):
+                return None
+            return _WHOLE[type(node)](a, b)
+    return None
+
+
+_WHOLE: dict[type[exp.Expr], Callable[[int, int], int]] = {
+    exp.Add: operator.add,
+    exp.Sub: operator.sub,
+    exp.Mul: operator.mul,
+    exp.IntDiv: operator.floordiv,
+}
 
 
 def _arguments(node: exp.Expr) -> Sequence[exp.Expr]:

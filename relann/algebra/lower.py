@@ -39,7 +39,7 @@ from relann.algebra.plan import (
     row_column,
 )
 from relann.algebra.rules.columns import drop_unused_columns
-from relann.algebra.terms import Apply, Content, Field, Term, column
+from relann.algebra.terms import Apply, Content, Field, Scale, Term, column
 from relann.errors import PlanError
 
 
@@ -412,8 +412,8 @@ def _unused(name: str, taken: set[str]) -> str:
 def fuse_gather_scale_sum(steps: list[Step], outputs: list[int]) -> tuple[list[Step], list[int]]:
     """Σ_{r in group} w_r · x[via_r] = (A·x)_group, A sparse: no row of width w for each pair.
 
-    Fires on a sum over a gather, or over a gather times one number for each row, when nothing else
-    reads the wide value in between.
+    Fires on a sum over a gather, or over a gather times one number for each row or for each head of
+    a row, when nothing else reads the wide value in between.
     """
     uses = Counter(k for s in steps for k in arguments(s.operation)) + Counter(outputs)
     fused: list[Step] = []
@@ -433,12 +433,17 @@ def _as_product(
     operation = steps[source].operation
     if isinstance(operation, Gather):
         return SparseProduct(operation.source, operation.via, None, where)
-    if not (isinstance(operation, Apply) and operation.operation == "mul"):
-        return None
-    first, second = (int(a.name[1:]) for a in operation.arguments if isinstance(a, Field))
-    for wide, scale in ((first, second), (second, first)):
+    match operation:
+        case Apply("mul", (Field() as left, Field() as right)):
+            first, second = (int(f.name[1:]) for f in (left, right))
+            pairs = [p for p in ((first, second), (second, first)) if steps[p[1]].width == 1]
+        case Scale(Field() as argument, Field() as factors):
+            pairs = [(int(argument.name[1:]), int(factors.name[1:]))]
+        case _:
+            return None
+    for wide, scale in pairs:
         gather = steps[wide].operation
-        if isinstance(gather, Gather) and steps[scale].width == 1 and uses[wide] == 1:
+        if isinstance(gather, Gather) and uses[wide] == 1:
             return SparseProduct(gather.source, gather.via, scale, where)
     return None
 

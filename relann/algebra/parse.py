@@ -186,18 +186,33 @@ def _layer_arguments(cursor: Cursor) -> tuple[LayerArgument, ...]:
         name, span = cursor.name("layer argument")
         if name.lower() in arguments:
             raise QueryError(f"argument `{name}` is there twice", span)
-        default = None
+        default, columns = None, _relation_columns(cursor, name) if cursor.at("(") else None
         if cursor.at("=>"):
             raise cursor.error("a default is written with `=`; `=>` is for calling the layer")
-        if cursor.take("="):
+        if columns is None and cursor.take("="):
             default = cursor.literal(f"argument `{name}`")
         elif any(a.default for a in arguments.values()):
             raise QueryError(f"`{name}` needs a default, as an argument before it has one", span)
-        arguments[name.lower()] = LayerArgument(name, span, default)
+        arguments[name.lower()] = LayerArgument(name, span, default, columns)
         if not cursor.take(","):
             break
     cursor.symbol(")", "`,` or `)` after an argument")
     return tuple(arguments.values())
+
+
+def _relation_columns(cursor: Cursor, relation: str) -> tuple[str, ...]:
+    """The columns a layer's relation must have."""
+    columns: dict[str, str] = {}
+    cursor.symbol("(", "`(`")
+    while not cursor.at(")"):
+        name, span = cursor.name("column")
+        if name.lower() in columns:
+            raise QueryError(f"column `{name}` of `{relation}` is there twice", span)
+        columns[name.lower()] = name
+        if not cursor.take(","):
+            break
+    cursor.symbol(")", "`,` or `)` after a column")
+    return tuple(columns.values())
 
 
 def _refuse_near_misses(lexed: Lexed, tokens: Sequence[Token]) -> None:

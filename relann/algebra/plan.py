@@ -84,7 +84,8 @@ class SegmentReduce:
 class SparseProduct:
     """Σ over a group's rows of weight · source[via]: gather, scale and sum in one pass.
 
-    `source` lives in the space `via` points to, `weight` (None: 1) in the space that is grouped.
+    `source` lives in the space `via` points to, `weight` (None: 1) in the space that is grouped; it
+    has one number for each row, or one for each of equal slices of the source's width.
     """
 
     source: int

@@ -31,11 +31,15 @@ class Option:
 
 @dataclass(frozen=True)
 class LayerArgument:
-    """An argument of a layer: a relation or a scalar, the default where one is given."""
+    """An argument of a layer: a relation or a scalar, the default where one is given.
+
+    `columns` are those a relation must have, as in `edge(src, dst)`; None if it does not say.
+    """
 
     name: str
     span: Span
     default: Literal | None = None
+    columns: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -264,7 +264,7 @@ class Constant(Term):
 
 ELEMENTWISE: dict[str, int] = {
     **dict.fromkeys(("add", "sub", "mul", "div"), 2),
-    **dict.fromkeys(("relu", "gelu", "tanh", "sigmoid", "leaky_relu", "elu"), 1),
+    **dict.fromkeys(("relu", "gelu", "tanh", "sigmoid", "elu"), 1),
     **dict.fromkeys(("exp", "log", "sqrt", "abs", "neg"), 1),
 }
 """Element-wise operations and how many terms each takes."""
@@ -304,24 +304,59 @@ class Apply(Term):
 
 
 @dataclass(frozen=True, eq=False)
+class LeakyRelu(Term):
+    """x where it is positive, `slope` · x elsewhere (Maas et al. 2013)."""
+
+    argument: Term
+    slope: float = 0.01
+
+    @property
+    def width(self) -> int:  # type: ignore[override]
+        return self.argument.width
+
+    @property
+    def children(self) -> tuple[Term, ...]:
+        return (self.argument,)
+
+    def rebuilt(self, children: tuple[Term, ...]) -> Term:
+        return LeakyRelu(children[0], self.slope)
+
+    def __str__(self) -> str:
+        return f"leaky_relu({self.argument}{'' if self.slope == 0.01 else f', {self.slope:g}'})"
+
+
+def head_width(width: int, heads: int, what: str) -> int:
+    """The width of each of `heads` equal slices; SchemaError where they do not come out even."""
+    if width % heads:
+        raise SchemaError(f"{what} has width {width}, which {heads} heads cannot share equally")
+    return width // heads
+
+
+@dataclass(frozen=True, eq=False)
 class Linear(Term):
-    """x·W + b, `weight` of shape (x.width, n). `per` picks the row's own set of W and b."""
+    """x·W + b, `weight` of shape (x.width, n). `per` picks the row's own set of W and b.
+
+    With several heads, x and the result are cut into as many equal slices, each with its own
+    product: W is block-diagonal, `weight` of shape (heads, x.width / heads, n / heads).
+    """
 
     argument: Term
     weight: Parameter
     bias: Parameter | None = None
     per: Key | None = None
+    heads: int = 1
 
     def __post_init__(self) -> None:
-        if self.weight.shape[0] != self.argument.width:
+        taken = self.weight.shape[-2] * self.heads
+        if taken != self.argument.width:
             raise SchemaError(
-                f"`{self.weight.name}` takes width {self.weight.shape[0]}, "
+                f"`{self.weight.name}` takes width {taken}, "
                 f"its argument has width {self.argument.width}"
             )
 
     @property
     def width(self) -> int:  # type: ignore[override]
-        return self.weight.shape[1]
+        return self.weight.shape[-1] * self.heads
 
     @property
     def children(self) -> tuple[Term, ...]:
@@ -340,7 +375,8 @@ class Linear(Term):
     def __str__(self) -> str:
         per = f", per => {self.per}" if self.per else ""
         bias = "" if self.bias else ", bias => false"
-        return f"linear({self.argument}, {self.width}{per}{bias})"
+        heads = "" if self.heads == 1 else f", heads => {self.heads}"
+        return f"linear({self.argument}, {self.width}{heads}{per}{bias})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -451,27 +487,65 @@ class Tokens(Term):
 
 @dataclass(frozen=True, eq=False)
 class Dot(Term):
-    """Inner product of two terms of equal width. Width 1."""
+    """Inner product of two terms of equal width, one for each of `heads` equal slices of both."""
 
     left: Term
     right: Term
-    width: int = 1
+    heads: int = 1
 
     def __post_init__(self) -> None:
         if self.left.width != self.right.width:
             raise SchemaError(
                 f"dot takes equal widths, these are {self.left.width} and {self.right.width}"
             )
+        head_width(self.left.width, self.heads, "an argument of dot")
+
+    @property
+    def width(self) -> int:  # type: ignore[override]
+        return self.heads
 
     @property
     def children(self) -> tuple[Term, ...]:
         return (self.left, self.right)
 
     def rebuilt(self, children: tuple[Term, ...]) -> Term:
-        return Dot(children[0], children[1])
+        return Dot(children[0], children[1], self.heads)
 
     def __str__(self) -> str:
-        return f"dot({self.left}, {self.right})"
+        heads = "" if self.heads == 1 else f", heads => {self.heads}"
+        return f"dot({self.left}, {self.right}{heads})"
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Term):
+    """A vector cut into as many equal slices as `factors` is wide, each times its own factor."""
+
+    argument: Term
+    factors: Term
+
+    def __post_init__(self) -> None:
+        head_width(self.argument.width, self.factors.width, "the vector that scale multiplies")
+
+    @property
+    def width(self) -> int:  # type: ignore[override]
+        return self.argument.width
+
+    @property
+    def children(self) -> tuple[Term, ...]:
+        return (self.argument, self.factors)
+
+    def rebuilt(self, children: tuple[Term, ...]) -> Term:
+        return scaled(children[0], children[1])
+
+    def __str__(self) -> str:
+        return f"scale({self.argument}, {self.factors})"
+
+
+def scaled(argument: Term, factors: Term) -> Term:
+    """`Scale`, as the plain product it is for one factor or as many as elements."""
+    if factors.width in (1, argument.width):
+        return Apply("mul", (argument, factors))
+    return Scale(argument, factors)
 
 
 @dataclass(frozen=True, eq=False)

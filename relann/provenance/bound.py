@@ -15,7 +15,7 @@ from relann.algebra.rowmaps import RowMaps
 from relann.algebra.terms import Content, Key, Parameter
 from relann.provenance.encoders import Encoders
 from relann.provenance.inputs import Inputs, Mask
-from relann.provenance.kernels import Incidence, Index
+from relann.provenance.kernels.structures import Incidence, Index
 from relann.provenance.masks import Masks, seen
 
 Values = list[Tensor | None]

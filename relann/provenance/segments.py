@@ -25,18 +25,17 @@ from relann.algebra.terms import Apply, Field, Lookup
 from relann.errors import PlanError
 from relann.provenance.bound import Bound, Run, Surroundings, Values
 from relann.provenance.inputs import Mask, shared
-from relann.provenance.kernels import (
-    Incidence,
-    Index,
-    gather,
+from relann.provenance.kernels.gathering import gather
+from relann.provenance.kernels.products import weighted_sum
+from relann.provenance.kernels.reducing import (
     segment_cumsum,
     segment_max,
     segment_mean,
     segment_min,
     segment_softmax,
     segment_sum,
-    weighted_sum,
 )
+from relann.provenance.kernels.structures import Incidence, Index
 from relann.provenance.masks import of_both, picked, seen
 
 _REDUCE = {"sum": segment_sum, "avg": segment_mean, "min": segment_min, "max": segment_max}

@@ -34,6 +34,7 @@ from relann.algebra.terms import (
     Encode,
     Field,
     Key,
+    LeakyRelu,
     Learned,
     Lift,
     Linear,
@@ -41,6 +42,7 @@ from relann.algebra.terms import (
     Norm,
     Normalize,
     Parameter,
+    Scale,
     Term,
     Tokens,
 )
@@ -48,14 +50,10 @@ from relann.errors import DataError, PlanError
 from relann.provenance.bound import Bound, Surroundings, Values
 from relann.provenance.encoders import Rows
 from relann.provenance.inputs import Mask, shared
-from relann.provenance.kernels import (
-    Incidence,
-    Index,
-    gather,
-    gathered_dot,
-    grouped_linear,
-    segment_mean,
-)
+from relann.provenance.kernels.gathering import gather, gathered_dot
+from relann.provenance.kernels.products import grouped_linear
+from relann.provenance.kernels.reducing import segment_mean
+from relann.provenance.kernels.structures import Incidence, Index
 from relann.provenance.masks import of_any, of_both, seen
 from relann.provenance.norms import batch_norm
 from relann.provenance.parameters import running
@@ -142,6 +140,10 @@ def _term(around: Surroundings, step: Step, term: Term) -> Bound:
             return _coalesce(around, step, [number_of(p) for p in parts])
         case Normalize(x):
             return _each(around, number_of(x), functional.normalize)
+        case LeakyRelu(x, slope):
+            return _each(around, number_of(x), lambda v: functional.leaky_relu(v, slope))
+        case Scale():
+            return _scale(around, term)
         case Dropout():
             return _dropout(around, term)
         case Norm():
@@ -160,7 +162,6 @@ _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
-    "leaky_relu": functional.leaky_relu,
     "elu": functional.elu,
     "exp": torch.exp,
     "log": torch.log,
@@ -208,6 +209,8 @@ def _linear(around: Surroundings, step: Step, term: Linear) -> Bound:
     of = around.bound[number]
     weight = around.array(term.weight)
     bias = None if term.bias is None else around.array(term.bias)
+    if term.heads > 1:
+        return _linear_by_head(around, step, term)
     if term.per is None:
         if bias is None:
             return _each(around, number, lambda x: x @ weight)
@@ -222,6 +225,59 @@ def _linear(around: Surroundings, step: Step, term: Linear) -> Bound:
     )
     wide = around.wide(number)
     return Bound(lambda values: grouped_linear(wide(values), weight, groups, bias), of.valid)
+
+
+def _linear_by_head(around: Surroundings, step: Step, term: Linear) -> Bound:
+    """Each head's slice of a row counts as a row of its own, with the weights of its head."""
+    number, heads = number_of(term.argument), term.heads
+    of, weight = around.bound[number], around.array(term.weight)
+    bias = None if term.bias is None else around.array(term.bias)
+    inner, outer = weight.shape[-2:]
+    if term.per is None:
+
+        def run(x: Tensor) -> Tensor:
+            product = x.view(-1, heads, inner).transpose(0, 1).bmm(weight)
+            value = product.transpose(0, 1).reshape(-1, heads * outer)
+            return value if bias is None else value + bias
+
+        return _each(around, number, run)
+    sets = _sets(around, step, term.per, term.weight, of.valid)
+    count = weight.shape[0]
+    if not count:  # nothing but NULL rows
+        return _nothing(around, step, of.valid)
+    groups = around.incidence(
+        ("sets by head", step.space, term.per, id(of.valid), heads),
+        lambda: Incidence.build(_by_head(sets, heads), None, count * heads, len(sets) * heads),
+    )
+    wide = around.wide(number)
+
+    def run_per(values: Values) -> Tensor:
+        slices = wide(values).reshape(-1, inner)
+        biases = None if bias is None else bias.view(-1, outer)
+        matrices = weight.view(-1, inner, outer)
+        return grouped_linear(slices, matrices, groups, biases).view(-1, heads * outer)
+
+    return Bound(run_per, of.valid)
+
+
+def _by_head(sets: Rows, heads: int) -> Rows:
+    """The set of each slice of each row, −1 for those of a row of no set."""
+    each = sets[:, None] * heads + np.arange(heads, dtype=sets.dtype)
+    return np.where(sets[:, None] < 0, sets.dtype.type(-1), each).reshape(-1)
+
+
+def _scale(around: Surroundings, term: Scale) -> Bound:
+    """Each slice of a row times its own factor."""
+    numbers = [number_of(term.argument), number_of(term.factors)]
+    argument, factors = numbers
+    both = [around.bound[k] for k in numbers]
+    heads = term.factors.width
+
+    def run(values: Values) -> Tensor:
+        slices = seen(values[argument]).view(-1, heads, term.width // heads)
+        return (slices * seen(values[factors])[:, :, None]).reshape(-1, term.width)
+
+    return Bound(run, of_both([b.valid for b in both]), all(b.single for b in both))
 
 
 def _learned(around: Surroundings, step: Step, term: Learned) -> Bound:
@@ -274,18 +330,20 @@ def _dot(around: Surroundings, term: Dot) -> Bound:
     both = (around.bound[left], around.bound[right])
     valid, single = of_both([b.valid for b in both]), all(b.single for b in both)
     ends = [_lone_gather(around, k) for k in (left, right)]
+    heads = term.heads
     if ends[0] is not None and ends[1] is not None:
         (x, i), (y, j) = ends[0], ends[1]
         return Bound(
-            lambda values: gathered_dot(seen(values[x]), seen(values[y]), i, j),
+            lambda values: gathered_dot(seen(values[x]), seen(values[y]), i, j, heads),
             valid,
             reads=(x, y),
         )
-    return Bound(
-        lambda values: (seen(values[left]) * seen(values[right])).sum(1, keepdim=True),
-        valid,
-        single,
-    )
+
+    def run(values: Values) -> Tensor:
+        product = seen(values[left]) * seen(values[right])
+        return product.view(-1, heads, term.left.width // heads).sum(2)
+
+    return Bound(run, valid, single)
 
 
 def _lone_gather(around: Surroundings, number: int) -> tuple[int, Index] | None:

@@ -197,7 +197,7 @@ class TestBodies:
         names = (
             "linear", "mlp", "embedding", "param", "layer_norm", "batch_norm", "dropout",
             "features", "numeric", "category", "time_since", "text", "relu", "gelu", "sigmoid",
-            "leaky_relu", "elu", "dot", "softmax",
+            "leaky_relu", "elu", "dot", "scale", "softmax",
         )  # fmt: skip
         for name in names:
             body = one(

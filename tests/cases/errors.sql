@@ -49,7 +49,7 @@ SELECT linaer(x, 3) AS z, linear(x, 3) AS y FROM paper;
 
 -- case: unknown argument
 SELECT linear(x, 3, biaz => false) AS z FROM paper;
--- | line 1, column 8: linear() has no argument `biaz =>`; it takes bias, per, share. Did you mean `bias`?
+-- | line 1, column 8: linear() has no argument `biaz =>`; it takes bias, heads, per, share. Did you mean `bias`?
 -- |     SELECT linear(x, 3, biaz => false) AS z FROM paper
 -- |            ^^^^^^^^^^^
 
@@ -349,7 +349,7 @@ SELECT venue, sum(linear(x, 3)) AS z FROM paper GROUP BY ROLLUP (venue);
 
 -- case: case over embeddings
 SELECT CASE WHEN year > 2000 THEN linear(x, 3) END AS z FROM paper;
--- | line 1, column 18: function case() is not defined on embeddings. There are abs, batch_norm, category, coalesce, concat, dot, dropout, elu, embedding, exp, features, gelu, layer_norm, leaky_relu, linear, ln, log, mlp, normalize, numeric, param, relu, sigmoid, softmax, sqrt, tanh, text, time_since.
+-- | line 1, column 18: CASE does not choose among embeddings; multiply by a condition, as in `x * (year > 2000)::INTEGER`, filter an aggregate, or stack cases with UNION ALL
 -- |     SELECT CASE WHEN year > 2000 THEN linear(x, 3) END AS z FROM paper
 -- |                      ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
 

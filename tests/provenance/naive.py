@@ -43,7 +43,6 @@ UNARY = {
     "gelu": functional.gelu,
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
-    "leaky_relu": functional.leaky_relu,
     "elu": functional.elu,
     "exp": torch.exp,
     "log": torch.log,

@@ -211,7 +211,7 @@ class _Random:
 
     def unary(self) -> None:
         k, draft = self.pick(), self.draft
-        names = ["relu", "gelu", "tanh", "sigmoid", "leaky_relu", "elu", "abs", "neg"]
+        names = ["relu", "gelu", "tanh", "sigmoid", "elu", "abs", "neg"]
         draft.term(draft.steps[k].space, Apply(str(self.rng.choice(names)), (draft.value(k),)))
 
     def binary(self) -> None:

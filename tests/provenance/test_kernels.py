@@ -22,24 +22,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from relann.errors import PlanError
-from relann.provenance import kernels
-from relann.provenance.kernels import (
-    PADDED,
-    RUN,
-    SERIAL,
-    Incidence,
-    Index,
-    gather,
-    gathered_dot,
-    grouped_linear,
+from relann.provenance.kernels import operations, products, structures
+from relann.provenance.kernels.gathering import gather, gathered_dot
+from relann.provenance.kernels.loops import RUN
+from relann.provenance.kernels.memory import empty
+from relann.provenance.kernels.products import grouped_linear, weighted_sum
+from relann.provenance.kernels.reducing import (
     segment_cumsum,
     segment_max,
     segment_mean,
     segment_min,
     segment_softmax,
     segment_sum,
-    weighted_sum,
 )
+from relann.provenance.kernels.structures import PADDED, Incidence, Index
+from relann.provenance.kernels.threads import SERIAL
 
 WIDTHS = (1, 2, 15, 16, 17, 64, 83)
 PATHS = ("compiled", "plain")
@@ -52,7 +49,7 @@ def computing(path: str) -> Iterator[None]:
     if path == "compiled":
         yield
     else:
-        with mock.patch.object(kernels, "_compiled", lambda x: False):
+        with mock.patch.object(operations, "COMPILED", ()):
             yield
 
 
@@ -500,7 +497,7 @@ def test_a_constant_weight_costs_no_gradient_and_keeps_no_rows() -> None:
     out = weighted_sum(doubled, weight, case.incidence)
     del doubled
     assert kept() is None
-    with mock.patch.object(kernels, "_dots", side_effect=AssertionError):
+    with mock.patch.object(products, "dots", side_effect=AssertionError):
         out.sum().backward()
     assert x.grad is not None
 
@@ -511,7 +508,7 @@ def test_a_constant_weight_is_put_in_entry_order_once_until_it_changes(flat: boo
     incidence, x = case.incidence, distinct(case, case.n_sources, 4)
     weight = distinct(case, len(case.targets), 1)
     given_weight = weight[:, 0] if flat else weight
-    arrange = mock.Mock(wraps=kernels._rows)
+    arrange = mock.Mock(wraps=structures.rows_at)
 
     def check(weight: Tensor, arranged: int) -> None:
         for _ in range(3):
@@ -519,7 +516,7 @@ def test_a_constant_weight_is_put_in_entry_order_once_until_it_changes(flat: boo
             same(weighted_sum(x, used, incidence).detach(), loop_sum(case, x, weight.detach()))
         assert arrange.call_count == arranged
 
-    with mock.patch.object(kernels, "_rows", arrange):
+    with mock.patch.object(structures, "rows_at", arrange):
         check(weight, 1)
         given_weight.mul_(2)
         check(weight, 2)
@@ -603,7 +600,8 @@ def big_case(rows: int, width: int) -> Case:
     return Case(targets.tolist(), sources.tolist(), 300, 200, width, rng, torch.float32)
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+# grouped_linear is torch's matrix product, whose bits depend on threads on some processors.
+@pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - {"grouped_linear"}))
 def test_bits_do_not_depend_on_threads(name: str) -> None:
     case = big_case(6000, 40)
     function, inputs = OPERATIONS[name](case)
@@ -680,7 +678,7 @@ def test_chunks_hold_equal_work_however_skewed() -> None:
 @pytest.mark.parametrize("bytes_", [(1 << 22) - 256, 1 << 22, (1 << 22) + 256])
 def test_memory_is_aligned_to_cache_lines(bytes_: int) -> None:
     rows = bytes_ // 256
-    held = [kernels._empty(rows + i, 64, torch.empty(0)) for i in range(8)]
+    held = [empty(rows + i, 64, torch.empty(0)) for i in range(8)]
     for i, made in enumerate(held):
         assert made.shape == (rows + i, 64)
         assert made.is_contiguous()
@@ -698,10 +696,10 @@ def test_several_python_threads_at_once() -> None:
 
 
 def test_numbers_beyond_32_bits_use_64() -> None:
-    assert kernels._index_type(2**31) is np.int64
+    assert structures._index_type(2**31) is np.int64
     case = a_case(17)
     x, weight = distinct(case, case.n_sources, 17), distinct(case, len(case.targets))
-    with mock.patch.object(kernels, "_index_type", lambda *sizes: np.int64):
+    with mock.patch.object(structures, "_index_type", lambda *sizes: np.int64):
         incidence = case.incidence
         assert incidence.sources.dtype == np.int64
         assert incidence.transposed.sources.dtype == np.int64
@@ -730,18 +728,20 @@ def test_importing_compiles_nothing_and_a_forked_child_computes() -> None:
     script = """
         import os
         import numpy as np, torch
-        from relann.provenance import kernels
-        loops = [v for v in vars(kernels).values() if hasattr(v, "nopython_signatures")]
-        assert len(loops) > 10 and not any(v.nopython_signatures for v in loops)
+        from relann.provenance.kernels.reducing import segment_sum
+        from relann.provenance.kernels.structures import Incidence
+        from relann.provenance.kernels import loops, threads
+        compiled = [v for v in vars(loops).values() if hasattr(v, "nopython_signatures")]
+        assert len(compiled) > 10 and not any(v.nopython_signatures for v in compiled)
         torch.set_num_threads(2)
-        incidence = kernels.Incidence.build(np.arange(20_000) % 700, None, 700, 20_000)
+        incidence = Incidence.build(np.arange(20_000) % 700, None, 700, 20_000)
         x = torch.rand(20_000, 16)
-        expected = kernels.segment_sum(x, incidence)
-        assert kernels._workers._pool is not None
+        expected = segment_sum(x, incidence)
+        assert threads.workers._pool is not None
         child = os.fork()
         if child == 0:
-            assert kernels._workers._pool is None
-            os._exit(0 if torch.equal(kernels.segment_sum(x, incidence), expected) else 3)
+            assert threads.workers._pool is None
+            os._exit(0 if torch.equal(segment_sum(x, incidence), expected) else 3)
         assert os.waitpid(child, 0)[1] == 0
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=120)

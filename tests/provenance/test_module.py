@@ -32,7 +32,7 @@ from relann.algebra.terms import (
 from relann.errors import DataError
 from relann.provenance.encoders import Encoders, Words
 from relann.provenance.inputs import lifted
-from relann.provenance.kernels import Incidence
+from relann.provenance.kernels.structures import Incidence
 from relann.provenance.module import QueryModule
 from relann.provenance.slices import cut
 from tests.provenance import naive

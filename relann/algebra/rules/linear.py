@@ -114,7 +114,7 @@ def _cost(term: Term, rows: int) -> float:
     work = 0.0
     for inner in set(term.walk()):
         if isinstance(inner, Linear):
-            work += inner.argument.width * inner.width
+            work += inner.argument.width * inner.width / inner.heads
         if inner.parameters or inner.fields:  # all else is made once
             work += MOVE * inner.width
     return rows * work
@@ -224,8 +224,9 @@ def _cheaper_above(
     rows, groups = statistics.rows(source), statistics.rows(node)
     wide, narrow = linear.argument.width, linear.width
     fewest = min([rows, *(statistics.rows(s) for s in _sides_of(source, linear))])
-    stay = fewest * wide * narrow + MOVE * rows * narrow
-    above = groups * wide * narrow + (0 if summed_once else MOVE * rows * wide)
+    product = wide * narrow / linear.heads
+    stay = fewest * product + MOVE * rows * narrow
+    above = groups * product + (0 if summed_once else MOVE * rows * wide)
     return above < stay
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relann.algebra.nodes import Aggregate, Alias, Join, Map, Node, Select, Union, Window, passed
 from relann.algebra.statistics import Statistics
-from relann.algebra.terms import Content, Term
+from relann.algebra.terms import Apply, Constant, Content, Term
 
 
 def fold_alias_into_map(node: Node, _: Statistics) -> Node | None:
@@ -56,4 +56,27 @@ def _is_column(value: Content | Term, name: str) -> bool:
     return (value.field if isinstance(value, Content) else getattr(value, "name", None)) == name
 
 
-RULES = (fold_alias_into_map, turn_alias_into_map, merge_maps, drop_identity_map)
+def turn_division_into_product(node: Node, _: Statistics) -> Node | None:
+    """x / s = x · (1 / s) for one number s for each row, so that rules about products match."""
+    if not isinstance(node, Map):
+        return None
+
+    def change(term: Term) -> Term | None:
+        match term:
+            case Apply("div", (x, s)) if s.width == 1 and x.width > 1:
+                return Apply("mul", (x, Apply("div", (Constant(1.0), s))))
+        return None
+
+    outputs = tuple(
+        (n, v.transformed(change) if isinstance(v, Term) else v) for n, v in node.outputs
+    )
+    return Map(node.source, outputs) if outputs != node.outputs else None
+
+
+RULES = (
+    fold_alias_into_map,
+    turn_alias_into_map,
+    merge_maps,
+    drop_identity_map,
+    turn_division_into_product,
+)

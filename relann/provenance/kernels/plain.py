@@ -1,0 +1,80 @@
+"""The operations in plain torch, for any device or type."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from relann.provenance.kernels.structures import Incidence, Index
+
+
+def gather(x: Tensor, index: Index) -> Tensor:
+    rows = index.on(x.device)
+    if not len(x):
+        return _nothing(x, len(rows))
+    return x.index_select(0, rows.clamp(min=0)).where((rows >= 0)[:, None], 0)
+
+
+def weighted_sum(x: Tensor, weight: Tensor | None, incidence: Incidence) -> Tensor:
+    maps = incidence.on(x.device)
+    rows = x.index_select(0, maps["sources"])
+    if weight is not None:
+        scale = weight.index_select(0, maps["order"])[:, :, None]
+        size = x.shape[1] // weight.shape[1]
+        rows = (rows.view(len(rows), weight.shape[1], size) * scale).view(rows.shape)
+    return x.new_zeros(incidence.n_targets, x.shape[1]).index_add(0, maps["targets"], rows)
+
+
+def extreme(x: Tensor, incidence: Incidence, sign: int) -> Tensor:
+    maps = incidence.on(x.device)
+    targets = maps["targets"][:, None].expand(-1, x.shape[1])
+    with torch.no_grad():
+        rows = sign * x.index_select(0, maps["sources"])
+        best = rows.new_zeros(incidence.n_targets, x.shape[1])
+        best = best.scatter_reduce(0, targets, rows, "amax", include_self=False)
+        hit = (rows == best.gather(0, targets)) | rows.isnan()
+        position = torch.arange(len(rows), device=x.device)[:, None].where(hit, len(rows))
+        first = position.new_full(best.shape, len(rows))
+        first = first.scatter_reduce(0, targets, position, "amin")
+        found = first < len(rows)
+        padded = torch.cat([maps["sources"], maps["sources"].new_zeros(1)])
+    return x.gather(0, padded[first]).where(found, 0) if len(x) else _nothing(x, len(best))
+
+
+def _nothing(x: Tensor, rows: int) -> Tensor:
+    """Zeros that depend on x, which has no rows, for autograd."""
+    return x.sum(0, keepdim=True).expand(rows, -1)
+
+
+def softmax(score: Tensor, incidence: Incidence) -> Tensor:
+    maps = incidence.on(score.device)
+    rows = score.index_select(0, maps["order"])
+    targets = maps["targets"][:, None].expand(-1, score.shape[1])
+    shape = incidence.n_targets, score.shape[1]
+    best = rows.detach().new_zeros(shape)
+    best = best.scatter_reduce(0, targets, rows.detach(), "amax", include_self=False)
+    raised = (rows - best.gather(0, targets)).exp()
+    total = raised.new_zeros(shape).index_add(0, maps["targets"], raised)
+    return torch.zeros_like(score).index_copy(0, maps["order"], raised / total.gather(0, targets))
+
+
+def cumsum(x: Tensor, incidence: Incidence) -> Tensor:
+    maps = incidence.on(x.device)
+    rows = x.index_select(0, maps["order"])
+    exact = rows if x.device.type == "mps" else rows.double()
+    running = torch.cat([exact.new_zeros(1, x.shape[1]), exact.cumsum(0)])
+    starts = torch.from_numpy(incidence.offsets.astype(np.int64)).to(x.device)[maps["targets"]]
+    sums = (running[1:] - running.index_select(0, starts)).to(x.dtype)
+    return torch.zeros_like(x).index_copy(0, maps["order"], sums)
+
+
+def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor | None, sets: Incidence) -> Tensor:
+    maps = sets.on(x.device)
+    rows = x.index_select(0, maps["order"])
+    made = [rows.new_zeros(0, weight.shape[2])]
+    made += [rows[begin:end] @ weight[s] for s, begin, end in sets.nonempty()]
+    out = torch.cat(made)
+    if bias is not None:
+        out = out + bias.index_select(0, maps["targets"])
+    return x.new_zeros(len(x), weight.shape[2]).index_copy(0, maps["order"], out)

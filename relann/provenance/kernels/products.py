@@ -1,0 +1,192 @@
+"""Rows times weights or matrices, forward and backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from relann.errors import PlanError
+from relann.provenance.kernels import loops, plain
+from relann.provenance.kernels.memory import Array, as_array, empty, no_elements, zeros
+from relann.provenance.kernels.operations import apply, compiled, expect
+from relann.provenance.kernels.rowwise import dots, rows_at
+from relann.provenance.kernels.structures import Incidence, Padding
+from relann.provenance.kernels.threads import workers
+
+
+def weighted_sum(
+    x: Float[Tensor, "sources width"],
+    weight: Float[Tensor, "inputs heads"] | Float[Tensor, " inputs"] | None,
+    incidence: Incidence,
+) -> Float[Tensor, "targets width"]:
+    """Σ_e weight[e] · x[sources[e]] over each target's entries; an empty target is 0.
+
+    `weight` is in input order (that of the arrays the incidence was built from): one number for
+    each pair, or one for each of `heads` equal slices of the width (as many as columns: a vector
+    weight). Gradients to x and weight; a weight's costs nothing if it needs none.
+    """
+    expect("x", x, incidence.n_sources)
+    if weight is not None:
+        weight = weight[:, None] if weight.ndim == 1 else weight
+        expect("weight", weight, incidence.n_inputs)
+        if weight.shape[1] < 1 or x.shape[1] % weight.shape[1]:
+            raise PlanError(f"{weight.shape[1]} weights do not divide a width of {x.shape[1]}")
+        if weight.dtype != x.dtype:
+            raise PlanError(f"weight is {weight.dtype}, x is {x.dtype}")
+    if not compiled(x):
+        return plain.weighted_sum(x, weight, incidence)
+    return apply(_WeightedSum, x, weight, incidence)
+
+
+def grouped_linear(
+    x: Float[Tensor, "rows inputs"],
+    weight: Float[Tensor, "sets inputs outputs"],
+    sets: Incidence,
+    bias: Float[Tensor, "sets outputs"] | None = None,
+) -> Float[Tensor, "rows outputs"]:
+    """x[r] @ weight[s] + bias[s], s the set of row r: one product for each set that has rows.
+
+    `sets` groups the rows by set: `Incidence.build(set_of_row, None, n_sets, n_rows)`. A row of no
+    set gives 0. Gradient to x, weight and bias; a set without rows gets 0.
+    """
+    expect("x", x, sets.n_inputs)
+    if weight.ndim != 3 or weight.shape[:2] != (sets.n_targets, x.shape[1]):
+        raise PlanError(
+            f"weight has shape {tuple(weight.shape)}, not [{sets.n_targets}, {x.shape[1]}, outputs]"
+        )
+    if bias is not None and bias.shape != (sets.n_targets, weight.shape[2]):
+        raise PlanError(
+            f"bias has shape {tuple(bias.shape)}, not [{sets.n_targets}, {weight.shape[2]}]"
+        )
+    if not compiled(x):
+        return plain.grouped_linear(x, weight, bias, sets)
+    if sets.padding is not None:
+        return apply(_PaddedLinear, x, weight, bias, sets, sets.padding)
+    return apply(_GroupedLinear, x, weight, bias, sets)
+
+
+def summed(x: Tensor, weight: Tensor | None, pick: Array, incidence: Incidence) -> Tensor:
+    """Σ_e weight[pick[e]] · x[sources[e]] for each target; `pick` of no elements: weight[e]."""
+    width = x.shape[1]
+    values = as_array(x)
+    none = no_elements(incidence.offsets)
+    weights = np.empty((0, 1), values.dtype) if weight is None else as_array(weight)
+    loop = loops.sum_entries if weights.shape[1] == 1 else loops.sum_entries_by_head
+    cuts, targets = incidence.cuts, incidence.n_targets
+    if cuts is None:
+        out = empty(targets, width, x)
+        args = (values, incidence.offsets, incidence.sources, weights, pick, none, as_array(out))
+        workers.run(loop, incidence.chunks(width), args)
+        return out
+    out = empty(targets + len(cuts.partial), width, x)
+    array = as_array(out)
+    args = (values, cuts.offsets, incidence.sources, weights, pick, cuts.rows, array)
+    workers.run(loop, incidence.chunks(width, cut=True), args)
+    one = np.empty((0, 1), values.dtype)
+    loops.sum_entries(
+        array, cuts.folds, cuts.partial, one, none, cuts.heavy, array, 0, len(cuts.heavy)
+    )
+    return out[:targets]
+
+
+def _weighted(x: Tensor, weight: Tensor | None, incidence: Incidence) -> Tensor:
+    """Σ_e weight · x[sources[e]] for each target, the weight in input order."""
+    if weight is None:
+        return summed(x, None, incidence.picks, incidence)
+    return summed(x, *incidence.arranged(weight), incidence)
+
+
+class _WeightedSum(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, incidence: Incidence) -> Tensor:
+        ctx.incidence = incidence
+        wants_x, wants_weight, _ = ctx.needs_input_grad
+        ctx.save_for_backward(x if wants_weight else None, weight if wants_x else None)
+        ctx.heads = 0 if weight is None else weight.shape[1]
+        return _weighted(x, weight, incidence)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (x, weight), incidence = ctx.saved_tensors, ctx.incidence
+        wants_x, wants_weight, _ = ctx.needs_input_grad
+        to_x = to_weight = None
+        if wants_x:
+            to_x = _weighted(grad, weight, incidence.transposed)
+        if wants_weight:
+            made = empty if incidence.whole else zeros
+            out = made(incidence.n_inputs, ctx.heads, grad)
+            ends = incidence.targets, x, incidence.sources
+            to_weight = dots(grad, *ends, incidence.picks, out)
+        return to_x, to_weight, None
+
+
+class _GroupedLinear(Function):
+    """One product for each set, on contiguous slices."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, sets: Incidence
+    ) -> Tensor:
+        sorted_x = x if sets.order is None else rows_at(x, sets.order)
+        ctx.sets = sets
+        wants_x, wants_weight = ctx.needs_input_grad[:2]
+        ctx.save_for_backward(sorted_x if wants_weight else None, weight if wants_x else None)
+        out = empty(sets.n_entries, weight.shape[2], x)
+        for s, begin, end in sets.nonempty():
+            if bias is None:
+                torch.mm(sorted_x[begin:end], weight[s], out=out[begin:end])
+            else:
+                torch.addmm(bias[s], sorted_x[begin:end], weight[s], out=out[begin:end])
+        return out if sets.order is None else rows_at(out, sets.inverse)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (x, weight), sets = ctx.saved_tensors, ctx.sets
+        sorted_grad = grad.contiguous() if sets.order is None else rows_at(grad, sets.order)
+        to_x = to_weight = to_bias = None
+        if weight is not None:
+            to_x = empty(sets.n_entries, weight.shape[1], grad)
+            for s, begin, end in sets.nonempty():
+                torch.mm(sorted_grad[begin:end], weight[s].t(), out=to_x[begin:end])
+            if sets.order is not None:
+                to_x = rows_at(to_x, sets.inverse)
+        if x is not None:
+            to_weight = grad.new_zeros(sets.n_targets, x.shape[1], grad.shape[1])
+            for s, begin, end in sets.nonempty():
+                torch.mm(x[begin:end].t(), sorted_grad[begin:end], out=to_weight[s])
+        if ctx.needs_input_grad[2]:
+            to_bias = summed(grad, None, sets.picks, sets)
+        return to_x, to_weight, to_bias, None
+
+
+class _PaddedLinear(Function):
+    """One batched product, every set padded to the largest: for many small ones."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, sets: Incidence, padding: Padding
+    ) -> Tensor:
+        batch = padding.batch(x)
+        ctx.sets, ctx.padding = sets, padding
+        wants_x, wants_weight = ctx.needs_input_grad[:2]
+        ctx.save_for_backward(batch if wants_weight else None, weight if wants_x else None)
+        out = batch.bmm(weight) if bias is None else torch.baddbmm(bias[:, None], batch, weight)
+        return padding.rows(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (x, weight), padding = ctx.saved_tensors, ctx.padding
+        batch = padding.batch(grad)
+        to_x = None if weight is None else padding.rows(batch.bmm(weight.mT))
+        to_weight = None if x is None else x.mT.bmm(batch)
+        to_bias = batch.sum(1) if ctx.needs_input_grad[2] else None
+        return to_x, to_weight, to_bias, None, None
