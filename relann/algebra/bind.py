@@ -264,7 +264,8 @@ class _Binder:
             )
         parts: list[Node] = []
         for number, side in enumerate((ast.this, ast.expression)):
-            part = self.query(side, env, f"{path}.part_{number}", text)
+            named = side if number == 0 else _with_distinct_names(side, parts[0])
+            part = self.query(named, env, f"{path}.part_{number}", text)
             parts.extend(part.parts if isinstance(part, Union) and number == 0 else [part])
         first = parts[0]
         aligned = [first]
@@ -533,6 +534,21 @@ def _with_scalars(body: exp.Expr, scalars: Mapping[str, exp.Expr]) -> exp.Expr:
         return node
 
     return body.transform(put)
+
+
+def _with_distinct_names(side: exp.Expr, first: Node) -> exp.Expr:
+    """A later part of a union, whose columns count by place: repeated names get the first part's."""
+    names = [e.alias_or_name.casefold() for e in side.expressions]
+    plain = isinstance(side, exp.Select) and len(names) == len(first.names) and "*" not in names
+    if not plain or len(set(names)) == len(names):
+        return side
+    named = side.copy()
+    columns = [
+        exp.alias_(e.unalias(), name, quoted=True, copy=False)
+        for e, name in zip(named.expressions, first.names, strict=True)
+    ]
+    named.set("expressions", columns)
+    return named
 
 
 def _in_library(table: exp.Table) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from relann.algebra.plan import Plan
 from relann.algebra.rowmaps import RowMaps
+from relann.algebra.terms import Content
 from relann.errors import DataError, QueryError
 from relann.models.batches import Batches, Sliced
 from relann.models.learning import CURVE as CURVE
@@ -77,35 +78,65 @@ def fit(plan: Plan, maps: RowMaps, options: Options) -> Trained:
             raise QueryError("a model needs a label to train: OPTIONS (label = …)")
         everything = np.arange(maps.counts[plan.output])
         return _untrained(plan, maps, options, Head(None, width), everything, {})
-    label = output_column(plan, options.label, "label", options.span("label"))
-    labels = maps.columns[plan.output, label]
-    splits = _splits(plan, maps, options, labels)
-    train, val = splits["train"], splits["val"]
-    known = [labels.take(pa.array(rows)) for rows in (train, val)]
-    span = options.span("loss") or options.span("label")
-    head = infer_head(label, width, known[0], known[1], options.loss, span)
-    rows = {name: len(found) for name, found in splits.items()}
+    labels = _Labels.of(plan, maps, options)
+    rows = {name: len(found) for name, found in labels.rows.items()}
     if not options.train:
-        return _untrained(plan, maps, options, head, train, rows)
-    metric = _metric(options, head, len(val))
-    reached = cut(maps, train)
-    encoders = Encoders.fit(plan, reached.maps)
-    module = QueryModule(plan, encoders, options.seed)
-    source, targets = Sliced(module, maps), shared(head.targets(labels, label))
-    size = options.batch_size
-    batches = Batches(source, train, targets[torch.from_numpy(train)], size, "training", reached)
-    checks = Batches(source, val, targets[torch.from_numpy(val)], size, "validation")
-    learning = Learning(module, head, options, metric, batches, checks if len(val) else None)
+        return _untrained(plan, maps, options, labels.head, labels.rows["train"], rows)
+    learning, encoders = _learning(plan, maps, options, labels)
     curve = []
     with progress(options.epochs) as show:
         for epoch in learning.epochs():
             curve.append(epoch)
-            show(epoch.told(metric))
+            show(epoch.told(learning.metric))
     assert learning.best is not None
     best = learning.best.epoch
     log.info("kept epoch %d of %d", best, len(curve))
-    table = curve_table(curve, metric, best)
-    return Trained(learning.best_state, encoders, head, options, table, best, rows)
+    table = curve_table(curve, learning.metric, best)
+    return Trained(learning.best_state, encoders, labels.head, options, table, best, rows)
+
+
+def learning_of(plan: Plan, maps: RowMaps, options: Options) -> Learning:
+    """A training that is ready for its first epoch; options and errors as `fit` has them."""
+    return _learning(plan, maps, options, _Labels.of(plan, maps, options))[0]
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """What is to be learned: the label of every output row, the labelled rows of each split."""
+
+    column: Content
+    values: pa.Array
+    rows: dict[str, Numbers]
+    head: Head
+
+    @classmethod
+    def of(cls, plan: Plan, maps: RowMaps, options: Options) -> _Labels:
+        """Read from the output; QueryError or DataError where nothing can be learned from it."""
+        assert options.label is not None
+        column = output_column(plan, options.label, "label", options.span("label"))
+        values = maps.columns[plan.output, column]
+        rows = _splits(plan, maps, options, values)
+        train, val = (values.take(pa.array(rows[name])) for name in ("train", "val"))
+        width = plan.steps[prediction_step(plan)].width
+        span = options.span("loss") or options.span("label")
+        return cls(column, values, rows, infer_head(column, width, train, val, options.loss, span))
+
+
+def _learning(
+    plan: Plan, maps: RowMaps, options: Options, labels: _Labels
+) -> tuple[Learning, Encoders]:
+    head, train, val = labels.head, labels.rows["train"], labels.rows["val"]
+    metric = _metric(options, head, len(val))
+    reached = cut(maps, train)
+    encoders = Encoders.fit(plan, reached.maps)
+    module = QueryModule(plan, encoders, options.seed)
+    source = Sliced(module, maps)
+    targets = shared(head.targets(labels.values, labels.column))
+    size = options.batch_size
+    batches = Batches(source, train, targets[torch.from_numpy(train)], size, "training", reached)
+    checks = Batches(source, val, targets[torch.from_numpy(val)], size, "validation")
+    learning = Learning(module, head, options, metric, batches, checks if len(val) else None)
+    return learning, encoders
 
 
 def _untrained(

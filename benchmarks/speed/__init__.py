@@ -1,0 +1,1 @@
+"""Time per epoch and memory, side by side with PyTorch Geometric and torch by hand."""
