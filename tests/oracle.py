@@ -196,8 +196,10 @@ class _Oracle:
                 return [vector([value])] * len(rows)
             case Apply(operation):
                 return strict(ELEMENTWISE[operation], arguments)
-            case Linear(_, weight, bias, per, heads):
+            case Linear(_, weight, bias, per, heads, part):
                 weights = self.sets(weight, per, rows)
+                if part is not None:
+                    weights = [w[part[0] : part[1]] for w in weights]
                 biases = self.sets(bias, per, rows) if bias is not None else None
                 return [
                     None if x is None else by_head(x, w, heads) + (biases[i] if biases else 0)

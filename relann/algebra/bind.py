@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from relann.algebra.functions import Sites, calls_learned, function_name
+from relann.algebra.functions import (
+    EncoderWidth,
+    Sites,
+    calls_learned,
+    function_name,
+    no_encoders,
+)
 from relann.algebra.lineage import origins, tables_read
 from relann.algebra.nodes import Column, Map, Node, Query, Scan, Union, passed
 from relann.algebra.scope import located, span_of
@@ -111,6 +117,7 @@ def bind(
     layers: Layers = lambda name: None,
     name: str = "query",
     hidden: tuple[str, ...] = (),
+    encoder_width: EncoderWidth = no_encoders,
 ) -> Node:
     """The lifted query a parsed SELECT means.
 
@@ -119,26 +126,33 @@ def bind(
         layers: finds a layer by (qualified) name.
         name: first part of every parameter's name.
         hidden: output columns (label, split) whose base columns `features` leaves out.
+        encoder_width: how wide the vectors of a pretrained text encoder are.
 
     Raises QueryError for everything that is wrong with the text.
     """
-    node = _Binder(catalog, layers, frozenset()).query(body, Environment(), name, text)
+    binder = _Binder(catalog, layers, frozenset(), encoder_width)
+    node = binder.query(body, Environment(), name, text)
     if hidden:
         columns = [c for c in hidden if c in node.by_name and not node.by_name[c].learned]
         read = frozenset(o for c in columns for o in origins(node, c))
         if read:
-            binder = _Binder(catalog, layers, read)
+            binder = _Binder(catalog, layers, read, encoder_width)
             node = binder.query(body, Environment(), name, text)
     return node
 
 
 class _Binder:
     def __init__(
-        self, catalog: Catalog, layers: Layers, hidden: frozenset[tuple[str, str]]
+        self,
+        catalog: Catalog,
+        layers: Layers,
+        hidden: frozenset[tuple[str, str]],
+        encoder_width: EncoderWidth,
     ) -> None:
         self.catalog = catalog
         self.layers = layers
         self.hidden = hidden
+        self.encoder_width = encoder_width
         self.sites = Sites()
         self.depth = 0
 

@@ -23,6 +23,7 @@ from relann.algebra.plan import (
     Groups,
     Held,
     Partition,
+    ProductSum,
     Plan,
     Rows,
     SegmentReduce,
@@ -201,6 +202,9 @@ def step_to_text(step: Step) -> str:
         case SparseProduct(source, via, weight, where):
             scale = f"%{weight} · " if weight is not None else ""
             return f"SparseProduct Σ {scale}%{source} by {via}{f' where {where}' if where else ''}"
+        case ProductSum(factors, where):
+            product = " · ".join(f"%{source} by {via}" for source, via in factors)
+            return f"ProductSum Σ {product}{f' where {where}' if where else ''}"
         case Partition(source, over, partition, _):
             keys = ", ".join(map(str, partition)) or "everything"
             ordered = " running" if over.order else ""

@@ -31,6 +31,7 @@ from relann.algebra.terms import (
     Norm,
     Normalize,
     Parameter,
+    Pretrained,
     Term,
     Tokens,
     array_width,
@@ -38,9 +39,10 @@ from relann.algebra.terms import (
     head_width,
     is_numeric,
     is_time,
+    quoted,
     scaled,
 )
-from relann.errors import QueryError, SchemaError, did_you_mean, listing
+from relann.errors import EngineError, QueryError, SchemaError, did_you_mean, listing
 from relann.schema import Catalog, TypeFailure
 
 CATEGORIES = 1000
@@ -52,6 +54,15 @@ BUCKETS = 1 << 14
 ACTIVATIONS = ("relu", "gelu", "tanh", "sigmoid", "leaky_relu", "elu")
 INITIALS = ("normal", "glorot", "zeros", "ones")
 """How the numbers of `param` and `embedding` may start."""
+
+EncoderWidth = Callable[[str], int]
+"""The width of a pretrained text encoder's vectors; EngineError where there is none of a name."""
+
+
+def no_encoders(name: str) -> int:
+    """Where no pretrained encoders are to be had."""
+    raise EngineError(f"there is no text encoder `{name}` here")
+
 
 _OURS = frozenset(
     [
@@ -166,6 +177,7 @@ class Terms:
     path      dotted name of the enclosing model, sub-queries and layers
     expand    gives the columns that `features(alias)` stands for: (name, flat name)
     anchor    SQL of the anchor time, None outside a task
+    encoder_width  how wide the vectors of a pretrained text encoder are
     """
 
     catalog: Catalog
@@ -175,6 +187,7 @@ class Terms:
     sites: Sites
     expand: Callable[[str], list[tuple[str, str]] | None] = lambda alias: None
     anchor: str | None = None
+    encoder_width: EncoderWidth = no_encoders
 
     def build(self, node: exp.Expr) -> Content | Term:
         """Content if the database can compute it, otherwise a term."""
@@ -508,12 +521,61 @@ class _Call:
         return Encode("numeric", self.site, content)
 
     def _text(self) -> Term:
-        self._allow(2, 2, "share")
-        content = self.terms.content(self.positional[0], "text()")
+        alias = self._relation()
+        self._allow(2, 2, "encoder", "share", *(() if alias is None else ("exclude",)))
+        if alias is not None:
+            content = self._row_text(alias)
+        else:
+            content = self.terms.content(self.positional[0], "text()")
         if content.type != "VARCHAR":
             raise self._error(f"text() takes VARCHAR, `{content}` is {content.type}")
         width = self._width(self.positional[1])
+        if "encoder" in self.named:
+            return self._pretrained(content, width, self.named["encoder"])
         return Tokens(self._parameter("weight", (BUCKETS, width), "normal"), content)
+
+    def _relation(self) -> str | None:
+        """The relation whose rows the first argument means, None where it is an expression."""
+        first = self.positional[0] if self.positional else None
+        if not isinstance(first, exp.Column) or first.table or first.name in self.terms.columns:
+            return None
+        return str(first.name)
+
+    def _row_text(self, alias: str) -> Content:
+        """`column: value; …` of a row's columns, vectors and NULLs left out."""
+        columns = self.terms.expand(alias)
+        assert columns is not None  # else the name would have been that of a column
+        pairs = []
+        for name, flat in self._without_excluded(columns):
+            kind = self.terms.columns[flat].type
+            if kind is not None and array_width(kind) is None:
+                label = exp.Literal.string(f"{name}: ").sql(dialect="duckdb")
+                pairs.append(f"{label} || CAST({quoted(flat)} AS TEXT)")
+        if not pairs:
+            raise self._error(f"`{alias}` has no columns beside keys, so text() has nothing to say")
+        return Content(f"CONCAT_WS('; ', {', '.join(pairs)})", "VARCHAR")
+
+    def _pretrained(self, content: Content, width: int, node: exp.Expr) -> Term:
+        if not (isinstance(node, exp.Literal) and node.is_string and node.this):
+            raise self._error(
+                "`encoder =>` takes the name or the folder of a text encoder in quotes"
+            )
+        encoder = str(node.this)
+        try:
+            taken = self.terms.encoder_width(encoder)
+        except EngineError as error:
+            raise self._error(str(error)) from error
+        if "share" in self.named:
+            known = self.terms.sites.shared.setdefault(f"{self.site}.encoder", (encoder,))
+            if known != (encoder,):
+                raise self._error(
+                    f"`{self.named['share'].this}` is shared with a call of another encoder: "
+                    f"`{known[0]}` there, `{encoder}` here"
+                )
+        weight = self._parameter("weight", (taken, width), "glorot")
+        return Pretrained(
+            encoder, self.site, weight, self._parameter("bias", (width,), "zeros"), content
+        )
 
     def _time_since(self) -> Term:
         self._allow(2, 2, "at", "share")
@@ -593,7 +655,7 @@ class _Call:
         for name, part in out.items():
             if name not in known:
                 raise self._error(
-                    f"features() does not read `{part.name}`; it reads "
+                    f"{self.name}() does not read `{part.name}`; it reads "
                     f"{listing(n for n, _ in columns)}." + did_you_mean(name, known),
                     part,
                 )

@@ -27,6 +27,7 @@ from relann.algebra.plan import (
     Operation,
     Partition,
     Plan,
+    ProductSum,
     Rows,
     SegmentReduce,
     Space,
@@ -412,8 +413,8 @@ def _unused(name: str, taken: set[str]) -> str:
 def fuse_gather_scale_sum(steps: list[Step], outputs: list[int]) -> tuple[list[Step], list[int]]:
     """Σ_{r in group} w_r · x[via_r] = (A·x)_group, A sparse: no row of width w for each pair.
 
-    Fires on a sum over a gather, or over a gather times one number for each row or for each head of
-    a row, when nothing else reads the wide value in between.
+    Fires on a sum over a gather, over a gather times one number for each row or for each head of
+    a row, or over a product of gathers, when nothing else reads the wide values in between.
     """
     uses = Counter(k for s in steps for k in arguments(s.operation)) + Counter(outputs)
     fused: list[Step] = []
@@ -429,10 +430,13 @@ def fuse_gather_scale_sum(steps: list[Step], outputs: list[int]) -> tuple[list[S
 
 def _as_product(
     steps: list[Step], source: int, where: Content | None, uses: Counter[int]
-) -> SparseProduct | None:
+) -> SparseProduct | ProductSum | None:
     operation = steps[source].operation
     if isinstance(operation, Gather):
         return SparseProduct(operation.source, operation.via, None, where)
+    factors = _factors(steps, source, uses)
+    if factors is not None and len({steps[k].width for k, _ in factors}) == 1:
+        return ProductSum(factors, where)
     match operation:
         case Apply("mul", (Field() as left, Field() as right)):
             first, second = (int(f.name[1:]) for f in (left, right))
@@ -445,6 +449,22 @@ def _as_product(
         gather = steps[wide].operation
         if isinstance(gather, Gather) and uses[wide] == 1:
             return SparseProduct(gather.source, gather.via, scale, where)
+    return None
+
+
+def _factors(
+    steps: list[Step], source: int, uses: Counter[int]
+) -> tuple[tuple[int, Content], ...] | None:
+    """The gathers that a value read once is the product of; None if it is of anything else."""
+    if uses[source] != 1:
+        return None
+    match steps[source].operation:
+        case Gather(inner, via):
+            return ((inner, via),)
+        case Apply("mul", (Field() as left, Field() as right)):
+            parts = [_factors(steps, int(f.name[1:]), uses) for f in (left, right)]
+            if parts[0] is not None and parts[1] is not None:
+                return parts[0] + parts[1]
     return None
 
 
@@ -477,6 +497,8 @@ def _renumbered(operation: Operation, fresh: Mapping[int, int]) -> Operation:
         case SparseProduct(source, _, weight):
             scale = None if weight is None else fresh[weight]
             return replace(operation, source=fresh[source], weight=scale)
+        case ProductSum(factors):
+            return replace(operation, factors=tuple((fresh[s], via) for s, via in factors))
         case _:
             return replace(operation, source=fresh[operation.source])
 

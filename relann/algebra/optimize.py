@@ -19,7 +19,7 @@ ORDER: tuple[tuple[Rule, ...], ...] = (
     # products move once selections stand where they stay; up first, since a product that went down
     # to one side of a join cannot be seen from the sum above it any more
     (linear.pull_linear_above_sum, *structure.RULES),
-    (linear.push_term_below_join, *structure.RULES),
+    (linear.split_linear_of_concat, linear.push_term_below_join, *structure.RULES),
 )
 """Groups of rules, each applied until nothing changes, one group after the other."""
 

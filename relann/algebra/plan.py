@@ -95,6 +95,17 @@ class SparseProduct:
 
 
 @dataclass(frozen=True)
+class ProductSum:
+    """Σ over a group's rows of Π source[via]: gathers, element-wise product and sum in one pass.
+
+    Each factor, (source, via), is a value in the space its `via` points to; widths are equal.
+    """
+
+    factors: tuple[tuple[int, Content], ...]
+    where: Content | None = None
+
+
+@dataclass(frozen=True)
 class Partition:
     """Value `source` reduced within partitions of its own space (see `nodes.Over`).
 
@@ -114,7 +125,7 @@ class Stacked:
     sources: tuple[int, ...]
 
 
-Operation = Term | Gather | SegmentReduce | SparseProduct | Partition | Stacked
+Operation = Term | Gather | SegmentReduce | SparseProduct | ProductSum | Partition | Stacked
 
 
 @dataclass(frozen=True)
@@ -143,8 +154,23 @@ def arguments(operation: Operation) -> tuple[int, ...]:
             return sources
         case SparseProduct(source, _, weight):
             return (source,) if weight is None else (source, weight)
+        case ProductSum(factors):
+            return tuple(source for source, _ in factors)
         case _:
             return (operation.source,)
+
+
+def gathers(step: Step) -> tuple[tuple[int, Content], ...]:
+    """(source, via) of every value that an operation picks rows of.
+
+    The row numbers are those of the step's own space; of the space it groups for a product.
+    """
+    match step.operation:
+        case Gather(source, via) | SparseProduct(source, via):
+            return ((source, via),)
+        case ProductSum(factors):
+            return factors
+    return ()
 
 
 @dataclass(frozen=True)
@@ -160,3 +186,11 @@ class Plan:
     output: int
     contents: tuple[tuple[str, Content], ...]
     values: tuple[tuple[str, int], ...]
+
+    def rows_of(self, step: Step) -> int:
+        """The space over whose rows a step's gathers run."""
+        space = self.spaces[step.space]
+        if isinstance(step.operation, SparseProduct | ProductSum):
+            assert isinstance(space, Groups)
+            return space.source
+        return step.space

@@ -11,15 +11,16 @@ import pyarrow as pa
 
 from relann.algebra.engines.protocol import Engine, Ints
 from relann.algebra.plan import (
-    Gather,
     Groups,
     Partition,
     Plan,
+    ProductSum,
     Rows,
     SegmentReduce,
     SparseProduct,
     Stack,
     Step,
+    gathers,
 )
 from relann.algebra.terms import Content, Term
 
@@ -110,10 +111,8 @@ def read_contents(step: Step, plan: Plan) -> Iterator[tuple[int, Content]]:
                 yield step.space, content
         case SegmentReduce(source, _, Content() as where):
             yield plan.steps[source].space, where
-        case SparseProduct(_, _, _, Content() as where):
-            space = plan.spaces[step.space]
-            assert isinstance(space, Groups)
-            yield space.source, where
+        case SparseProduct(where=Content() as where) | ProductSum(where=Content() as where):
+            yield plan.rows_of(step), where
 
 
 def build(plan: Plan, engine: Engine) -> RowMaps:
@@ -143,14 +142,11 @@ def _read(maps: RowMaps, engine: Engine, held: dict[int, object]) -> None:
     for step in plan.steps:
         for space, content in read_contents(step, plan):
             reads.setdefault(space, {})[content] = None
-        match step.operation:
-            case Gather(_, via):
-                vias.setdefault(step.space, {})[via] = None
-            case SparseProduct(_, via):
-                vias.setdefault(_groups(plan, step.space).source, {})[via] = None
-            case Partition():
-                key = partition_key(step)
-                maps.partitions[key] = _partitions(step, engine, held[step.space])
+        for _, via in gathers(step):
+            vias.setdefault(plan.rows_of(step), {})[via] = None
+        if isinstance(step.operation, Partition):
+            key = partition_key(step)
+            maps.partitions[key] = _partitions(step, engine, held[step.space])
     for _, content in plan.contents:
         reads.setdefault(plan.output, {})[content] = None
     for space in sorted({*vias, *reads}):
@@ -201,10 +197,8 @@ def _groups(plan: Plan, space: int) -> Groups:
 
 def _gathered_space(plan: Plan, space: int, via: Content) -> int:
     for step in plan.steps:
-        match step.operation:
-            case Gather(source, v) if step.space == space and v is via:
-                return plan.steps[source].space
-            case SparseProduct(source, v) if v is via and _groups(plan, step.space).source == space:
+        for source, found in gathers(step):
+            if found is via and plan.rows_of(step) == space:
                 return plan.steps[source].space
     raise KeyError((space, via))
 

@@ -61,6 +61,12 @@ class Scope:
         """Whether a relation of the FROM clause goes by this name."""
         return name.casefold() in self.relations
 
+    def means_relation(self, column: exp.Column) -> bool:
+        """Whether a name is that of a relation, and of no column."""
+        key = column.name.casefold()
+        columns = [self.merged, self.aliases, *self.relations.values()]
+        return not column.table and key in self.relations and not any(key in c for c in columns)
+
     def resolve(self, column: exp.Column) -> exp.Expr:
         """The flat column, merged column or select-list expression a name means."""
         name, table = column.name, column.table

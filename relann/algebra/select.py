@@ -7,7 +7,13 @@ from typing import Any, Protocol
 
 from sqlglot import exp
 
-from relann.algebra.functions import Sites, Terms, aggregate_calls, function_name
+from relann.algebra.functions import (
+    EncoderWidth,
+    Sites,
+    Terms,
+    aggregate_calls,
+    function_name,
+)
 from relann.algebra.lineage import origins
 from relann.algebra.nodes import (
     REDUCTIONS,
@@ -51,6 +57,7 @@ class Queries(Protocol):
     catalog: Catalog
     sites: Sites
     hidden: frozenset[tuple[str, str]]
+    encoder_width: EncoderWidth
 
     def query(self, ast: exp.Expr, env: Any, path: str, text: str) -> Node:
         """Any sub-query."""
@@ -117,6 +124,7 @@ class SelectBinder:
             self.text,
             self.binder.sites,
             self._feature_columns,
+            encoder_width=self.binder.encoder_width,
         )
 
     # FROM, WHERE
@@ -268,7 +276,7 @@ class SelectBinder:
         if isinstance(node, exp.Column) and not isinstance(node.this, exp.Star):
             return self.scope.resolve(node)
         skip = None
-        if function_name(node) == "features" and node.expressions:
+        if self._reads_row(node):
             skip = node.expressions[0]
             excluded = [k for k in node.expressions if isinstance(k, exp.Kwarg)]
             names = {id(k) for k in excluded if k.this.name.lower() == "exclude"}
@@ -281,6 +289,13 @@ class SelectBinder:
             if fresh is not child:
                 child.replace(fresh)
         return node
+
+    def _reads_row(self, node: exp.Expr) -> bool:
+        """Whether a call's first argument is a relation: that of features(), of text() if it is."""
+        if function_name(node) == "text" and node.expressions:
+            first = node.expressions[0]
+            return isinstance(first, exp.Column) and self.scope.means_relation(first)
+        return function_name(node) == "features" and bool(node.expressions)
 
     def _items(self) -> list[Item]:
         """The select list: (output name, flat expression, where it stands)."""
@@ -348,7 +363,7 @@ class SelectBinder:
         return out
 
     def _feature_columns(self, alias: str) -> list[tuple[str, str]] | None:
-        """What `features(alias)` reads: all columns but keys, join columns, label and split."""
+        """What features(alias) and text(alias) read: all columns but keys, join columns, label and split."""
         relation = self.scope.relations.get(alias.casefold())
         if relation is None:
             return None
@@ -497,9 +512,10 @@ class SelectBinder:
                 f"`{node.name}` is neither a group key nor inside an aggregate; add it to "
                 f"GROUP BY, or take any_value({node.name})",
             )
-        if function_name(node) == "features":
+        if self._reads_row(node):
             raise self._error(
-                node, "features() stands above GROUP BY; write it inside an aggregate"
+                node,
+                f"{function_name(node)}() stands above GROUP BY; write it inside an aggregate",
             )
         fresh = node.copy() if node.parent is None else node
         for child in list(fresh.iter_expressions()):

@@ -338,6 +338,9 @@ class Linear(Term):
 
     With several heads, x and the result are cut into as many equal slices, each with its own
     product: W is block-diagonal, `weight` of shape (heads, x.width / heads, n / heads).
+
+    `rows`, (first, end), are those of the weight that x is multiplied with (None: all), where a
+    rewrite has cut a product into parts; then there is one head and no `per`.
     """
 
     argument: Term
@@ -345,9 +348,12 @@ class Linear(Term):
     bias: Parameter | None = None
     per: Key | None = None
     heads: int = 1
+    rows: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         taken = self.weight.shape[-2] * self.heads
+        if self.rows is not None:
+            taken = self.rows[1] - self.rows[0]
         if taken != self.argument.width:
             raise SchemaError(
                 f"`{self.weight.name}` takes width {taken}, "
@@ -376,7 +382,8 @@ class Linear(Term):
         per = f", per => {self.per}" if self.per else ""
         bias = "" if self.bias else ", bias => false"
         heads = "" if self.heads == 1 else f", heads => {self.heads}"
-        return f"linear({self.argument}, {self.width}{heads}{per}{bias})"
+        rows = "" if self.rows is None else f", rows {self.rows[0]} to {self.rows[1]}"
+        return f"linear({self.argument}, {self.width}{heads}{per}{bias}{rows})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -483,6 +490,35 @@ class Tokens(Term):
 
     def __str__(self) -> str:
         return f"text({self.content}, {self.width})"
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained(Term):
+    """x·W + b, x a text's vector by the pretrained encoder of a name. Never NULL.
+
+    `site` is the call's, whose own copy of the encoder is trained where encoders are trained. NULL
+    and blank texts have the zero vector, so their value is b.
+    """
+
+    encoder: str
+    site: str
+    weight: Parameter
+    bias: Parameter
+    content: Content
+
+    @property
+    def width(self) -> int:  # type: ignore[override]
+        return self.weight.shape[1]
+
+    @property
+    def contents(self) -> tuple[Content, ...]:
+        return (self.content,)
+
+    def with_contents(self, change: Callable[[Content], Content]) -> Term:
+        return replace(self, content=change(self.content))
+
+    def __str__(self) -> str:
+        return f"text({self.content}, {self.width}, encoder => '{self.encoder}')"
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from relann.algebra.engines.protocol import Ints
-from relann.algebra.plan import Plan, SegmentReduce, SparseProduct
+from relann.algebra.plan import Plan, ProductSum, SegmentReduce, SparseProduct
 from relann.algebra.rowmaps import RowMaps, read_contents
 from relann.algebra.terms import Content, Encode, Key, Lift, Tokens, array_width
 from relann.errors import DataError
@@ -61,7 +61,7 @@ class Inputs:
                     place = (space, content, table.shape[0])
                     if place not in out.words:
                         out.words[place] = Words.of(maps.columns[space, content], table.shape[0])
-                case SegmentReduce() | SparseProduct():
+                case SegmentReduce() | SparseProduct() | ProductSum():
                     for where in read_contents(step, plan):
                         if where not in out.filters:
                             out.filters[where] = truth(maps.columns[where])

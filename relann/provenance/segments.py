@@ -15,6 +15,7 @@ from relann.algebra.plan import (
     Gather,
     Groups,
     Partition,
+    ProductSum,
     SegmentReduce,
     SparseProduct,
     Stacked,
@@ -26,7 +27,7 @@ from relann.errors import PlanError
 from relann.provenance.bound import Bound, Run, Surroundings, Values
 from relann.provenance.inputs import Mask, shared
 from relann.provenance.kernels.gathering import gather
-from relann.provenance.kernels.products import weighted_sum
+from relann.provenance.kernels.products import product_sum, weighted_sum
 from relann.provenance.kernels.reducing import (
     segment_cumsum,
     segment_max,
@@ -35,7 +36,7 @@ from relann.provenance.kernels.reducing import (
     segment_softmax,
     segment_sum,
 )
-from relann.provenance.kernels.structures import Incidence, Index
+from relann.provenance.kernels.structures import Incidence, Index, Products
 from relann.provenance.masks import of_both, picked, seen
 
 _REDUCE = {"sum": segment_sum, "avg": segment_mean, "min": segment_min, "max": segment_max}
@@ -220,6 +221,23 @@ def bind_product(around: Surroundings, step: Step, operation: SparseProduct) -> 
             lambda values: weighted_sum(x(values), None, incidence) * seen(values[weight]), valid
         )
     return Bound(lambda values: weighted_sum(x(values), seen(values[weight]), incidence), valid)
+
+
+def bind_product_sum(around: Surroundings, step: Step, operation: ProductSum) -> Bound:
+    """Σ Π source[via] over each group's rows, none of them materialised."""
+    inner = _grouped_space(around, step)
+    where = None if operation.where is None else around.inputs.filters[inner, operation.where]
+    sources = [source for source, _ in operation.factors]
+    rows = [around.maps.gathers[inner, via] for _, via in operation.factors]
+    valid = [
+        picked(around.bound[s].valid, numbers) for s, numbers in zip(sources, rows, strict=True)
+    ]
+    mask = of_both([*valid, where])
+    ids, groups = around.maps.groups[step.space], around.maps.counts[step.space]
+    products = Products.build(_kept(ids, mask), rows, groups, [around.count(s) for s in sources])
+    wide = [around.wide(s) for s in sources]
+    known = around.masks.shared(products.entries.counts > 0)
+    return Bound(lambda values: product_sum([w(values) for w in wide], products), known)
 
 
 # -- partitions ------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from torch.nn import functional
 from relann.algebra.plan import (
     Gather,
     Partition,
+    ProductSum,
     SegmentReduce,
     SparseProduct,
     Stacked,
@@ -61,6 +62,7 @@ from relann.provenance.segments import (
     bind_gather,
     bind_partition,
     bind_product,
+    bind_product_sum,
     bind_reduce,
     bind_stacked,
 )
@@ -84,6 +86,8 @@ def bind_step(around: Surroundings, number: int) -> Bound:
             made = bind_reduce(around, step, operation)
         case SparseProduct():
             made = bind_product(around, step, operation)
+        case ProductSum():
+            made = bind_product_sum(around, step, operation)
         case Partition():
             made = bind_partition(around, step, operation)
         case Stacked():
@@ -211,6 +215,8 @@ def _linear(around: Surroundings, step: Step, term: Linear) -> Bound:
     bias = None if term.bias is None else around.array(term.bias)
     if term.heads > 1:
         return _linear_by_head(around, step, term)
+    if term.rows is not None:
+        return _part_of_linear(around, number, weight, bias, term.rows)
     if term.per is None:
         if bias is None:
             return _each(around, number, lambda x: x @ weight)
@@ -225,6 +231,17 @@ def _linear(around: Surroundings, step: Step, term: Linear) -> Bound:
     )
     wide = around.wide(number)
     return Bound(lambda values: grouped_linear(wide(values), weight, groups, bias), of.valid)
+
+
+def _part_of_linear(
+    around: Surroundings, number: int, weight: Tensor, bias: Tensor | None, rows: tuple[int, int]
+) -> Bound:
+    """A product with some rows of the weight."""
+    begin, end = rows
+    if bias is None:
+        return _each(around, number, lambda x: x @ weight[begin:end])
+    added = bias
+    return _each(around, number, lambda x: torch.addmm(added, x, weight[begin:end]))
 
 
 def _linear_by_head(around: Surroundings, step: Step, term: Linear) -> Bound:
@@ -338,12 +355,23 @@ def _dot(around: Surroundings, term: Dot) -> Bound:
             valid,
             reads=(x, y),
         )
+    if both[0].single != both[1].single:  # one vector for all rows: a product with a matrix
+        rows, one = (left, right) if both[1].single else (right, left)
+        return Bound(lambda values: seen(values[rows]) @ _block(seen(values[one]), heads), valid)
 
     def run(values: Values) -> Tensor:
         product = seen(values[left]) * seen(values[right])
         return product.view(-1, heads, term.left.width // heads).sum(2)
 
     return Bound(run, valid, single)
+
+
+def _block(vector: Tensor, heads: int) -> Tensor:
+    """The matrix that takes a row to its inner products with a vector's slices. [width, heads]"""
+    if heads == 1:
+        return vector.T
+    slices = vector.view(heads, -1, 1)
+    return (slices * torch.eye(heads, dtype=vector.dtype)[:, None]).reshape(-1, heads)
 
 
 def _lone_gather(around: Surroundings, number: int) -> tuple[int, Index] | None:

@@ -1,18 +1,17 @@
 """A layer of the library run on a small graph, beside the same weights for another implementation.
 
-A `Graph` is data in positions (nodes 0, 1, …) and a database of it under ids of one's choice. `run`
-gives a layer's rows and the gradients of a loss; `Weights` are the same start values as leaf
-tensors, for a reference to compute rows and gradients of its own.
+A `Graph` is in positions (nodes 0, 1, …), `Data` a database of it. A `Network` gives a query's rows
+and the gradients of a loss; `Weights` are the same weights as leaf tensors, for a reference to
+compute rows and gradients of its own.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import torch
@@ -85,63 +84,71 @@ class Graph:
         """Nodes and the hyperedges they are in."""
         return torch.tensor(self.members, dtype=torch.int64).reshape(-1, 2).T
 
-    def connect(
-        self, rename: Callable[[Id], Id] = lambda i: i, seed: int | None = None
-    ) -> duckdb.DuckDBPyConnection:
-        """A database of the graph, nodes under other ids, rows shuffled where a seed is given."""
-        ids = [rename(i) for i in self.ids]
-        con = relann.connect().connection
-        shuffled = None if seed is None else np.random.default_rng(seed)
 
-        def create(name: str, types: str, **columns: Sequence[Any]) -> None:
-            whole = pa.table({c: _array(v) for c, v in columns.items()})
-            if shuffled is not None:
-                whole = whole.take(pa.array(shuffled.permutation(len(whole))))
-            con.register("given", whole)
-            con.execute(f"CREATE TABLE {name} ({types}); INSERT INTO {name} SELECT * FROM given")
-            con.unregister("given")
+class Data:
+    """A database of a graph, nodes under other ids, rows shuffled where a seed says so."""
 
-        def embedded(name: str) -> tuple[str, dict[str, Any]]:
-            x, raw = self.x[name], self.raw[name]
-            types = f"x FLOAT[{x.shape[1]}], raw DOUBLE[{raw.shape[1]}]"
-            return types, {"x": x.tolist(), "raw": raw.tolist()}
+    def __init__(
+        self, graph: Graph, names: Mapping[Id, Id] | None = None, shuffle: int | None = None
+    ) -> None:
+        self.graph = graph
+        self.connection = relann.connect().connection
+        self.catalog = Catalog(self.connection)
+        self.back = {new: old for old, new in (names or {}).items()}
+        self._random = None if shuffle is None else np.random.default_rng(shuffle)
+        ids = [(names or {}).get(i, i) for i in graph.ids]
+        self._fill(graph, ids, "VARCHAR" if isinstance(ids[0], str) else "BIGINT")
 
-        key = "VARCHAR" if any(isinstance(i, str) for i in ids) else "BIGINT"
-        types, columns = embedded("node")
-        create("node", f"id {key}, type VARCHAR, {types}", id=ids, type=self.types, **columns)
-        src, dst, rel = ([e[k] for e in self.edges] for k in range(3))
-        src, dst = [ids[i] for i in src], [ids[i] for i in dst]
-        create("edge", f"src {key}, dst {key}, rel VARCHAR", src=src, dst=dst, rel=rel)
-        types, columns = embedded("hyperedge")
-        create("hyperedge", f"id BIGINT, {types}", id=range(self.hyperedges), **columns)
-        nodes, hyperedges = [ids[i] for i, _ in self.members], [h for _, h in self.members]
-        create("member", f"node {key}, hyperedge BIGINT", node=nodes, hyperedge=hyperedges)
-        a, b = ([ids[p[k]] for p in self.pairs] for k in range(2))
-        create("pair", f"a {key}, b {key}", a=a, b=b)
-        nodes, labels = [ids[i] for i, _ in self.known], [label for _, label in self.known]
-        create("known", f"id {key}, label VARCHAR", id=nodes, label=labels)
-        create("seed", f"id {key}", id=[ids[i] for i in self.seeds])
-        types, columns = embedded("bridge")
-        source = [s for s, _ in self.bridge]
-        target = [None if t is None else ids[t] for _, t in self.bridge]
-        create(
+    def row(self, values: Sequence[Any]) -> Row:
+        """Content under the graph's own ids."""
+        return tuple(self.back.get(v, v) for v in values)
+
+    def _fill(self, g: Graph, ids: Sequence[Id], key: str) -> None:
+        src, dst, rel = ([e[k] for e in g.edges] for k in range(3))
+        source, target = ([b[k] for b in g.bridge] for k in range(2))
+        nodes = {"id": ids, "type": g.types}
+        bridge = {"source": source, "target": [None if t is None else ids[t] for t in target]}
+        self._create("node", f"id {key}, type VARCHAR", nodes, embedded=True)
+        self._create("hyperedge", "id BIGINT", {"id": range(g.hyperedges)}, embedded=True)
+        self._create(
             "bridge",
-            f"id BIGINT, source BIGINT, target {key}, {types}",
-            **{"id": range(len(source)), "source": source, "target": target, **columns},
+            f"id BIGINT, source BIGINT, target {key}",
+            {"id": range(len(source)), **bridge},
+            embedded=True,
         )
-        return con
+        edges = {"src": [ids[i] for i in src], "dst": [ids[i] for i in dst], "rel": rel}
+        self._create("edge", f"src {key}, dst {key}, rel VARCHAR", edges)
+        members = {"node": [ids[i] for i, _ in g.members], "hyperedge": [h for _, h in g.members]}
+        self._create("member", f"node {key}, hyperedge BIGINT", members)
+        pairs = {"a": [ids[a] for a, _ in g.pairs], "b": [ids[b] for _, b in g.pairs]}
+        self._create("pair", f"a {key}, b {key}", pairs)
+        known = {"id": [ids[i] for i, _ in g.known], "label": [label for _, label in g.known]}
+        self._create("known", f"id {key}, label VARCHAR", known)
+        self._create("seed", f"id {key}", {"id": [ids[i] for i in g.seeds]})
 
-
-def _array(values: Sequence[Any]) -> pa.Array:
-    return pa.array(list(values))
+    def _create(
+        self, name: str, types: str, columns: Mapping[str, Sequence[Any]], embedded: bool = False
+    ) -> None:
+        if embedded:
+            x, raw = self.graph.x[name], self.graph.raw[name]
+            types = f"{types}, x FLOAT[{x.shape[1]}], raw DOUBLE[{raw.shape[1]}]"
+            columns = {**columns, "x": x.tolist(), "raw": raw.tolist()}
+        whole = pa.table({c: pa.array(list(v)) for c, v in columns.items()})
+        if self._random is not None:
+            whole = whole.take(pa.array(self._random.permutation(len(whole))))
+        self.connection.execute(f"CREATE TABLE {name} ({types})")
+        self.connection.register("given", whole)
+        self.connection.execute(f"INSERT INTO {name} SELECT * FROM given")
+        self.connection.unregister("given")
 
 
 def drawn(seed: int, width: int) -> Graph:
     """A random graph with every odd thing a graph can have.
 
     Nodes 0 … 15 have random edges. 16 has one neighbour, 17 one neighbour three times, 18 only
-    itself, 19, 22 and 23 only outgoing edges; 20 and 21 are isolated. There are parallel edges, of
-    one relation and of two, and loops, one of them twice. Hyperedge 5 has one node, 6 none.
+    itself, 22 and 23 only outgoing edges; 20 and 21 are isolated. 6 … 10 have cycles of 2 to 5
+    edges. There are parallel edges, of one relation and of two, and loops, one of them twice.
+    Hyperedge 5 has one node, 6 none.
     """
     rng = np.random.default_rng(seed)
     size, core, hyperedges = 24, 16, 7
@@ -149,10 +156,16 @@ def drawn(seed: int, width: int) -> Graph:
     def pick(count: int, below: int = core) -> list[int]:
         return [int(i) for i in rng.integers(below, size=count)]
 
-    edges = [(s, t, RELATIONS[k]) for s, t, k in zip(pick(34, 20), pick(34), pick(34, 3))]  # noqa: B905
+    def normal(*shape: int) -> Tensor:
+        return torch.from_numpy(rng.normal(size=shape))
+
+    ends = zip(pick(34, 20), pick(34), pick(34, 3), strict=True)
+    edges = [(s, t, RELATIONS[k]) for s, t, k in ends]
     edges += [edges[i] for i in pick(5, 34)]
     edges += [(s, t, RELATIONS[(RELATIONS.index(r) + 1) % 3]) for s, t, r in edges[:2]]
-    edges += [(1, 1, "knows"), (1, 1, "knows"), (2, 2, "likes"), (18, 18, "owns")]
+    edges += [*[(1, 1, "knows")] * 2, (2, 2, "likes"), (18, 18, "owns")]
+    edges += [(s, t, "likes") for s, t in ((6, 7), (7, 6), (7, 8), (8, 6), (8, 9), (9, 6))]
+    edges += [(9, 10, "owns"), (10, 6, "owns")]
     edges += [(3, 16, "likes"), *[(4, 17, "knows")] * 3, (22, 0, "owns"), (23, 5, "likes")]
     types = [TYPES[k] for k in pick(core, 3)] + list("aaadbddd")
     members = [*zip(pick(18), pick(18, 5), strict=True), (16, 5), (16, 0)]
@@ -263,27 +276,28 @@ class Answer:
 class Network:
     """A compiled layer on data, with weights that depend on their names and keys only."""
 
+    data: Data
     module: QueryModule
     maps: RowMaps
     keys: dict[str, list[Row]]
 
-    def answer(self, back: Mapping[Id, Id] | None = None) -> Answer:
-        """What comes out, ids renamed by `back`, and the gradients of `loss`."""
+    def answer(self) -> Answer:
+        """What comes out, under the graph's own ids, and the gradients of a loss."""
         ((values, valid),) = self.module(self.module.bind(self.maps))
         assert valid is None or bool(np.all(valid)), "no embedding is NULL"
         plan = self.module.plan
         contents = [self.maps.columns[plan.output, c].to_pylist() for _, c in plan.contents]
-        keys = [tuple((back or {}).get(v, v) for v in row) for row in zip(*contents, strict=True)]
+        keys = [self.data.row(r) for r in zip(*contents, strict=True)]
         return _answer(keys, values, dict(self.module.named_parameters()))
 
-    def weights(self, graph: Graph, layer: str, given: str) -> Weights:
+    def weights(self, layer: str, given: str) -> Weights:
         """The same weights for a reference to use."""
         leaves = {n: t.requires_grad_() for n, t in self.module.state().items()}
-        return Weights(graph, layer, given, leaves, self.keys)
+        return Weights(self.data.graph, layer, given, leaves, self.keys)
 
 
 def expected(keys: Sequence[Row], values: Tensor, weights: Weights) -> Answer:
-    """The reference's rows, with the gradients of `loss`."""
+    """The reference's rows, with the gradients of a loss."""
     return _answer(keys, values, weights.leaves)
 
 
@@ -292,9 +306,9 @@ def _answer(keys: Sequence[Row], values: Tensor, parameters: Mapping[str, Tensor
     values = values[torch.tensor(order, dtype=torch.int64)]
     factors = torch.from_numpy(np.random.default_rng(7).normal(size=tuple(values.shape)))
     loss = (factors * torch.tanh(values)).sum()
-    if not loss.requires_grad:  # of constants, or of no rows
-        loss = loss + sum((0 * p).sum() for p in parameters.values())
-    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    found: Sequence[Tensor | None] = [None] * len(parameters)
+    if loss.requires_grad:  # it has rows, and they depend on weights
+        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     gradients = {
         name: torch.zeros_like(p) if g is None else g
         for (name, p), g in zip(parameters.items(), found, strict=True)
@@ -302,19 +316,14 @@ def _answer(keys: Sequence[Row], values: Tensor, parameters: Mapping[str, Tensor
     return Answer([keys[i] for i in order], values.detach(), gradients)
 
 
-def network(
-    con: duckdb.DuckDBPyConnection,
-    query: str,
-    back: Mapping[Id, Id] | None = None,
-    rewritten: bool = True,
-) -> Network:
+def network(data: Data, query: str, rewritten: bool = True) -> Network:
     """A query over library layers from text to a module in float64, rewritten or as it stands."""
     (statement,) = statements(f"CREATE MODEL m AS {query}")
     assert isinstance(statement, CreateModel)
     body = statement.body
-    program = Program.compile(body.query, body.span.text, Catalog(con), layers, "m")
+    program = Program.compile(body.query, body.span.text, data.catalog, layers, "m")
     plan = program.plan if rewritten else lower(program.node)
-    maps = rowmaps.build(plan, DuckDBEngine(con))
+    maps = rowmaps.build(plan, DuckDBEngine(data.connection))
     encoders = Encoders.fit(plan, maps)
     module = QueryModule(plan, encoders, seed=0, dtype=torch.float64)
     keys: dict[str, list[Row]] = {}
@@ -322,7 +331,7 @@ def network(
         if array.site is not None:
             table = encoders.vocabularies[array.site].table
             rows = zip(*(c.to_pylist() for c in table.columns[:-1]), strict=True)
-            keys[array.parameter.name] = [tuple((back or {}).get(v, v) for v in r) for r in rows]
+            keys[array.parameter.name] = [data.row(r) for r in rows]
     state = module.state()
     for name, value in state.items():
         if name in keys:
@@ -331,7 +340,7 @@ def network(
         else:
             state[name] = _random(name, tuple(value.shape))
     module.load(state)
-    return Network(module, maps, keys)
+    return Network(data, module, maps, keys)
 
 
 def _random(name: str, shape: tuple[int, ...]) -> Tensor:

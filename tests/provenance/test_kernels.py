@@ -26,7 +26,7 @@ from relann.provenance.kernels import operations, products, structures
 from relann.provenance.kernels.gathering import gather, gathered_dot
 from relann.provenance.kernels.loops import RUN
 from relann.provenance.kernels.memory import empty
-from relann.provenance.kernels.products import grouped_linear, weighted_sum
+from relann.provenance.kernels.products import grouped_linear, product_sum, weighted_sum
 from relann.provenance.kernels.reducing import (
     segment_cumsum,
     segment_max,
@@ -35,7 +35,7 @@ from relann.provenance.kernels.reducing import (
     segment_softmax,
     segment_sum,
 )
-from relann.provenance.kernels.structures import PADDED, Incidence, Index
+from relann.provenance.kernels.structures import PADDED, Incidence, Index, Products
 from relann.provenance.kernels.threads import SERIAL
 
 WIDTHS = (1, 2, 15, 16, 17, 64, 83)
@@ -382,6 +382,16 @@ def distinct(case: Case, *shape: int) -> Tensor:
     return torch.from_numpy(case.rng.permutation(math.prod(shape)).reshape(shape) / 7.0)
 
 
+def three_factors(case: Case) -> Products:
+    """Each target sums products of a source, the source of the pair before, and itself."""
+    sources = case.sources[: len(case.targets)]
+    rows = [sources, [*sources[1:], *sources[:1]], case.targets]
+    sizes = [case.n_sources, case.n_sources, case.n_targets]
+    return Products.build(
+        np.array(case.targets), [np.array(r) for r in rows], case.n_targets, sizes
+    )
+
+
 OPERATIONS: dict[str, Callable[[Case], tuple[Callable[..., Tensor], list[Tensor]]]] = {
     "segment_sum": lambda c: (
         lambda x: segment_sum(x, c.incidence),
@@ -410,6 +420,14 @@ OPERATIONS: dict[str, Callable[[Case], tuple[Callable[..., Tensor], list[Tensor]
     "weighted_sum vector": lambda c: (
         lambda x, w: weighted_sum(x, w, c.incidence),
         [distinct(c, c.n_sources, c.width), distinct(c, len(c.targets), c.width)],
+    ),
+    "product_sum": lambda c: (
+        lambda x, y, z: product_sum([x, y, z], three_factors(c)),
+        [
+            distinct(c, c.n_sources, c.width),
+            distinct(c, c.n_sources, c.width),
+            distinct(c, c.n_targets, c.width),
+        ],
     ),
     "segment_softmax": lambda c: (
         lambda x: segment_softmax(x, c.incidence),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import reduce
 
 from relann.algebra.nodes import (
     Aggregate,
@@ -22,6 +23,7 @@ from relann.algebra.statistics import Statistics
 from relann.algebra.terms import (
     Apply,
     Coalesce,
+    Concat,
     Content,
     Dropout,
     Encode,
@@ -30,6 +32,7 @@ from relann.algebra.terms import (
     Linear,
     Lookup,
     Norm,
+    Pretrained,
     Term,
     Tokens,
 )
@@ -44,8 +47,8 @@ From the fastest sparse product and dense product on 2 cores: about 0.3 ns and 0
 def push_term_below_join(node: Node, statistics: Statistics) -> Node | None:
     """f(gather(x)) = gather(f(x)): a term of one side of a join runs on that side's rows.
 
-    Fires when the side has so many fewer rows than the join that the term costs less there. On the
-    side an outer join fills with NULLs only for terms that a NULL makes NULL; never for dropout or
+    Fires when the side, or one that it is joined from, has so many fewer rows than the join that
+    the term costs less there. On the side an outer join fills with NULLs only for terms that a NULL makes NULL; never for dropout or
     batch normalisation, which look at the rows they run on.
     """
     if not isinstance(node, Map):
@@ -58,13 +61,60 @@ def push_term_below_join(node: Node, statistics: Statistics) -> Node | None:
             continue
         filled = join.kind == "full" or (join.kind in ("left", "asof_left") and number == 1)
         terms = list(_one_sided(node, side, filled))
-        rows, joined = statistics.rows(side), statistics.rows(node.source)
+        joined = statistics.rows(node.source)
         moved = [
-            t for t in terms if _cost(t, rows) + MOVE * joined * t.width < _cost_here(t, joined)
+            t
+            for t in terms
+            if _cost(t, _fewest(t, side, statistics)) + MOVE * joined * t.width
+            < _cost_here(t, joined)
         ]
         if moved:
             return _moved_to_side(node, select, join, number, moved)
     return None
+
+
+def split_linear_of_concat(node: Node, statistics: Statistics) -> Node | None:
+    """(x ‖ y)·W + b = x·W₁ + (y·W₂ + b), W₁ and W₂ the rows of W that meet x and y.
+
+    Above a join, when the parts come from sides so much smaller than the join that their products
+    cost less there, and moving their results less than moving the whole.
+    """
+    if not isinstance(node, Map) or _join_below(node.source)[1] is None:
+        return None
+    joined = statistics.rows(node.source)
+
+    def change(term: Term) -> Term | None:
+        match term:
+            case Linear(Concat() as whole, _, _, None, 1, None):
+                parts = _parts(term, whole)
+                apart = sum(_part_cost(part, node.source, joined, statistics) for part in parts)
+                stay = joined * whole.width * (term.width + MOVE)
+                return reduce(lambda a, b: Apply("add", (a, b)), parts) if apart < stay else None
+        return None
+
+    outputs = tuple(
+        (n, v.transformed(change) if isinstance(v, Term) else v) for n, v in node.outputs
+    )
+    return Map(node.source, outputs) if outputs != node.outputs else None
+
+
+def _parts(linear: Linear, whole: Concat) -> list[Linear]:
+    """The products of the vectors that a concatenation is made of; the last one adds the bias."""
+    found: list[Linear] = []
+    first = 0
+    for number, part in enumerate(whole.arguments):
+        rows = (first, first + part.width)
+        bias = linear.bias if number == len(whole.arguments) - 1 else None
+        found.append(replace(linear, argument=part, bias=bias, rows=rows))
+        first = rows[1]
+    return found
+
+
+def _part_cost(part: Linear, source: Node, joined: int, statistics: Statistics) -> float:
+    """A product on the smallest side of the join that holds its columns, its result moved up."""
+    moved = part.width if _sides_of(source, part) else part.argument.width
+    product = part.argument.width * part.width
+    return _fewest(part, source, statistics) * product + MOVE * joined * moved
 
 
 def _join_below(source: Node) -> tuple[Select | None, Join | None]:
@@ -91,8 +141,14 @@ def _one_sided(node: Map, side: Node, filled: bool) -> Iterator[Term]:
     return iter(found)
 
 
+def _fewest(term: Term, side: Node, statistics: Statistics) -> int:
+    """The rows of the smallest relation in a tree of joins that holds all the term's columns."""
+    inner = _sides_of(side, term)
+    return min(statistics.rows(s) for s in [side, *inner])
+
+
 def _worth(term: Term) -> bool:
-    return any(isinstance(t, Linear | Lookup | Tokens) for t in term.walk())
+    return any(isinstance(t, Linear | Lookup | Pretrained | Tokens) for t in term.walk())
 
 
 def _movable(term: Term, filled: bool) -> bool:
@@ -101,7 +157,7 @@ def _movable(term: Term, filled: bool) -> bool:
     for inner in term.walk():
         if isinstance(inner, Dropout):
             return False
-        lenient = isinstance(inner, Coalesce | Encode | Lookup | Tokens | Learned) or (
+        lenient = isinstance(inner, Coalesce | Encode | Lookup | Pretrained | Tokens | Learned) or (
             isinstance(inner, Linear) and inner.per is not None
         )
         if filled and lenient:
@@ -223,22 +279,22 @@ def _cheaper_above(
 ) -> bool:
     rows, groups = statistics.rows(source), statistics.rows(node)
     wide, narrow = linear.argument.width, linear.width
-    fewest = min([rows, *(statistics.rows(s) for s in _sides_of(source, linear))])
+    fewest = _fewest(linear, source, statistics)
     product = wide * narrow / linear.heads
     stay = fewest * product + MOVE * rows * narrow
     above = groups * product + (0 if summed_once else MOVE * rows * wide)
     return above < stay
 
 
-def _sides_of(source: Node, linear: Linear) -> list[Node]:
+def _sides_of(source: Node, term: Term) -> list[Node]:
     """The relations of a tree of joins that hold all columns the term reads."""
     _, join = _join_below(source)
-    if join is None or not _movable(linear, filled=False):
+    if join is None or not _movable(term, filled=False):
         return []
     found = []
     for side in (join.left, join.right):
-        if linear.columns <= set(side.names):
-            found += [side, *_sides_of(side, linear)]
+        if term.columns <= set(side.names):
+            found += [side, *_sides_of(side, term)]
     return found
 
 

@@ -41,6 +41,7 @@ def definition(name: str) -> str:
         return definitions()[bare]
     if (written := patterns.definition(bare)) is not None:
         return written
-    known = [PREFIX + n for n in (*definitions(), *patterns.EXAMPLES)]
-    hint = did_you_mean(PREFIX + bare, known) or f" There are {listing(known, 40)}."
+    known = [*definitions(), *patterns.EXAMPLES]
+    hint = did_you_mean(bare, known).replace("`", f"`{PREFIX}", 1)
+    hint = hint or f" There are {listing((PREFIX + n for n in known), 40)}."
     raise SchemaError(f"there is no layer `{PREFIX}{bare}`.{hint}")

@@ -3,7 +3,8 @@
 --   p'_i = relu(Σ_j Y_ij W₂ q_j)      Y = softmax over the hyperedges j of node i of leaky_relu(a · [W₁ p_i ‖ W₂ q_j])
 --   q'_j = relu(Σ_i Z_ji W₄ p'_i)     Z = softmax over the nodes i of hyperedge j of leaky_relu(c · [W₃ q_j ‖ W₄ p'_i])
 --
--- p and q are any embeddings of nodes and hyperedges; the hyperedges' new one, x, has width n.
+-- p and q are any embeddings of nodes and hyperedges; the hyperedges' new one, x, has width n and is 0 for one
+-- without nodes.
 CREATE LAYER hygnn(hyperedge(id, x), node(id, x), member(hyperedge, node), n) AS
 WITH p   AS (SELECT id, dot(z, param(n)) AS a FROM (SELECT id, linear(x, n, bias => false) AS z FROM node)),
      q   AS (SELECT id, z, dot(z, param(n)) AS a FROM (SELECT id, linear(x, n, bias => false) AS z FROM hyperedge)),
@@ -13,8 +14,9 @@ WITH p   AS (SELECT id, dot(z, param(n)) AS a FROM (SELECT id, linear(x, n, bias
      pw  AS (SELECT id, z, dot(z, param(n)) AS a FROM (SELECT id, linear(p, n, bias => false) AS z FROM p2)),
      qw  AS (SELECT id, dot(z, param(n)) AS a FROM (SELECT id, linear(x, n, bias => false) AS z FROM hyperedge)),
      z   AS (SELECT m.hyperedge, pw.z, softmax(leaky_relu(pw.a + qw.a)) OVER (PARTITION BY m.hyperedge) AS y
-             FROM member m JOIN pw ON pw.id = m.node JOIN qw ON qw.id = m.hyperedge)
-SELECT hyperedge AS id, relu(sum(z * y)) AS x FROM z GROUP BY hyperedge;
+             FROM member m JOIN pw ON pw.id = m.node JOIN qw ON qw.id = m.hyperedge),
+     q2  AS (SELECT hyperedge AS id, relu(sum(z * y)) AS x FROM z GROUP BY hyperedge)
+SELECT h.id, coalesce(q2.x, 0) AS x FROM hyperedge h LEFT JOIN q2 ON q2.id = h.id;
 
 -- Decoders: a score for each pair of rows of one relation. The pair's own columns are carried along by joining on (a, b).
 CREATE LAYER decode_mlp(node(id, x), pair(a, b), n) AS

@@ -7,9 +7,10 @@
 -- `known` must hold labels of training rows only. x' has the width of x, which is n.
 CREATE LAYER label_trick(node(id, x), edge(src, dst), known(id, label), n) AS
 WITH near AS (SELECT e.dst AS id, avg(embedding(k.label, n)) AS z
-              FROM edge e JOIN known k ON k.id = e.src WHERE e.src <> e.dst GROUP BY e.dst)
+              FROM edge e JOIN node s ON s.id = e.src JOIN known k ON k.id = s.id WHERE e.src <> e.dst
+              GROUP BY e.dst)
 SELECT v.id, v.x + coalesce(near.z, 0) AS x FROM node v LEFT JOIN near ON near.id = v.id;
 
 CREATE LAYER mark(node(id, x), seed(id), n) AS
-WITH m AS (SELECT id, param(n) AS z FROM seed)
+WITH m AS (SELECT id, param(n) AS z FROM (SELECT DISTINCT id FROM seed))
 SELECT v.id, v.x + coalesce(m.z, 0) AS x FROM node v LEFT JOIN m ON m.id = v.id;

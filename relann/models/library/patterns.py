@@ -70,5 +70,7 @@ def pattern(name: str, edges: Sequence[tuple[int, int]], distinct: bool = False)
     body = "\n".join(joins)
     return (
         f"CREATE LAYER {name}(node(id, x), edge(src, dst), n) AS\n"
-        f"SELECT {place[0]} AS id, sum({product}) AS x\n{body}\n{nodes}{where}\nGROUP BY {place[0]}"
+        f"WITH found AS (SELECT {place[0]} AS id, sum({product}) AS x\n{body}\n{nodes}{where}\n"
+        f"GROUP BY {place[0]})\n"
+        "SELECT v.id, coalesce(found.x, 0) AS x FROM node v LEFT JOIN found ON found.id = v.id"
     )

@@ -6,7 +6,8 @@
 --
 -- x is any embedding; messages and x' have width n. A node without neighbours aggregates 0.
 CREATE LAYER pna(node(id, x), edge(src, dst), n) AS
-WITH degree AS (SELECT v.id, count(e.dst) AS d FROM node v LEFT JOIN edge e ON e.dst = v.id GROUP BY v.id),
+WITH degree AS (SELECT v.id, count(u.id) AS d
+                FROM node v LEFT JOIN edge e ON e.dst = v.id LEFT JOIN node u ON u.id = e.src GROUP BY v.id),
      s      AS (SELECT id, d, ln(d + 1) / (avg(ln(d + 1)) OVER ()) AS s FROM degree),
      h      AS (SELECT e.dst AS id, linear(concat(t.x, s.x), n) AS h
                 FROM edge e JOIN node s ON s.id = e.src JOIN node t ON t.id = e.dst),

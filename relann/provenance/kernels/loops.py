@@ -386,3 +386,83 @@ def place_keys(
                 starts[p, key] += 1
                 sources[at] = values[e] if valued else e
                 order[at] = labels[e] if labelled else e
+
+
+@_loop
+def sum_products(
+    x: Array, offsets: Array, picks: Array, rows: Array, out: Array, lo: int, hi: int
+) -> None:
+    """out[rows[t]] = Σ_e Π_p x[picks[e, p]] over the entries e of target t."""
+    width, factors, placed = x.shape[1], picks.shape[1], rows.shape[0] > 0
+    zero = splat(x.dtype.type(0))
+    for t in range(np.uintp(lo), np.uintp(hi)):
+        begin, end = np.uintp(offsets[t]), np.uintp(offsets[t + np.uintp(1)])
+        row = np.uintp(rows[t]) if placed else t
+        for c in range(0, width, LANES):
+            mask = first_lanes(np.int32(width - c))
+            total = zero
+            for e in range(begin, end):
+                product = load_some(x, np.uintp(picks[e, 0]), c, mask)
+                for p in range(1, factors):
+                    product = times(product, load_some(x, np.uintp(picks[e, p]), c, mask))
+                total = plus(total, product)
+            store_some(out, row, c, total, mask)
+
+
+@_loop
+def return_products(
+    grad: Array, x: Array, targets: Array, picks: Array, bounds: Array, out: Array, lo: int, hi: int
+) -> None:
+    """out[part, picks[e, p]] += grad[targets[e]] · Π_{q ≠ p} x[picks[e, q]], part by part.
+
+    Part k holds entries bounds[k]..bounds[k+1] and adds into a table of its own.
+    """
+    width, factors = x.shape[1], picks.shape[1]
+    before = np.empty((factors + 1, LANES), dtype=x.dtype)
+    every = first_lanes(np.int32(LANES))
+    for part in range(lo, hi):
+        table = out[part]
+        for e in range(np.uintp(bounds[part]), np.uintp(bounds[part + 1])):
+            t = np.uintp(targets[e])
+            for c in range(0, width, LANES):
+                mask = first_lanes(np.int32(width - c))
+                product = load_some(grad, t, c, mask)
+                for p in range(factors):
+                    store_some(before, np.uintp(p), 0, product, every)
+                    product = times(product, load_some(x, np.uintp(picks[e, p]), c, mask))
+                after = splat(x.dtype.type(1))
+                for p in range(factors - 1, -1, -1):
+                    row = np.uintp(picks[e, p])
+                    rest = times(load_some(before, np.uintp(p), 0, every), after)
+                    store_some(table, row, c, plus(load_some(table, row, c, mask), rest), mask)
+                    after = times(after, load_some(x, row, c, mask))
+
+
+@_loop
+def return_products_by_row(
+    grad: Array,
+    x: Array,
+    targets: Array,
+    picks: Array,
+    offsets: Array,
+    places: Array,
+    out: Array,
+    lo: int,
+    hi: int,
+) -> None:
+    """out[r] = Σ grad[targets[e]] · Π_{q ≠ p} x[picks[e, q]] over the places e · factors + p of r."""
+    width, factors = x.shape[1], picks.shape[1]
+    zero = splat(x.dtype.type(0))
+    for r in range(np.uintp(lo), np.uintp(hi)):
+        begin, end = np.uintp(offsets[r]), np.uintp(offsets[r + np.uintp(1)])
+        for c in range(0, width, LANES):
+            mask = first_lanes(np.int32(width - c))
+            total = zero
+            for i in range(begin, end):
+                e, p = np.uintp(places[i] // factors), places[i] % factors
+                product = load_some(grad, np.uintp(targets[e]), c, mask)
+                for q in range(factors):
+                    if q != p:
+                        product = times(product, load_some(x, np.uintp(picks[e, q]), c, mask))
+                total = plus(total, product)
+            store_some(out, r, c, total, mask)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relann.provenance.kernels.structures import Incidence, Index
+from relann.provenance.kernels.structures import Incidence, Index, Products
 
 
 def gather(x: Tensor, index: Index) -> Tensor:
@@ -24,6 +24,15 @@ def weighted_sum(x: Tensor, weight: Tensor | None, incidence: Incidence) -> Tens
         size = x.shape[1] // weight.shape[1]
         rows = (rows.view(len(rows), weight.shape[1], size) * scale).view(rows.shape)
     return x.new_zeros(incidence.n_targets, x.shape[1]).index_add(0, maps["targets"], rows)
+
+
+def product_sum(x: Tensor, products: Products) -> Tensor:
+    targets = products.entries.on(x.device)["targets"]
+    picks = torch.from_numpy(products.picks.astype(np.int64)).to(x.device)
+    product = x.index_select(0, picks[:, 0])
+    for p in range(1, picks.shape[1]):
+        product = product * x.index_select(0, picks[:, p])
+    return x.new_zeros(products.entries.n_targets, x.shape[1]).index_add(0, targets, product)
 
 
 def extreme(x: Tensor, incidence: Incidence, sign: int) -> Tensor:

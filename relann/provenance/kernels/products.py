@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from relann.provenance.kernels import loops, plain
 from relann.provenance.kernels.memory import Array, as_array, empty, no_elements, zeros
 from relann.provenance.kernels.operations import apply, compiled, expect
 from relann.provenance.kernels.rowwise import dots, rows_at
-from relann.provenance.kernels.structures import Incidence, Padding
+from relann.provenance.kernels.structures import Cuts, Incidence, Padding, Products
 from relann.provenance.kernels.threads import workers
 
 
@@ -71,6 +72,25 @@ def grouped_linear(
     return apply(_GroupedLinear, x, weight, bias, sets)
 
 
+def product_sum(
+    xs: Sequence[Float[Tensor, "sources width"]], products: Products
+) -> Float[Tensor, "targets width"]:
+    """Σ_e Π_p xs[p][its source] over each target's entries; an empty target is 0.
+
+    All factors have one width. Gradients to all of them.
+    """
+    for x, begin, end in zip(
+        xs, products.first, [*products.first[1:], products.n_rows], strict=True
+    ):
+        expect("a factor", x, end - begin)
+        if x.shape[1] != xs[0].shape[1]:
+            raise PlanError(f"factors have widths {[f.shape[1] for f in xs]}, not one")
+    x = torch.cat(list(xs))
+    if not compiled(x):
+        return plain.product_sum(x, products)
+    return apply(_ProductSum, x, products)
+
+
 def summed(x: Tensor, weight: Tensor | None, pick: Array, incidence: Incidence) -> Tensor:
     """Σ_e weight[pick[e]] · x[sources[e]] for each target; `pick` of no elements: weight[e]."""
     width = x.shape[1]
@@ -88,11 +108,60 @@ def summed(x: Tensor, weight: Tensor | None, pick: Array, incidence: Incidence) 
     array = as_array(out)
     args = (values, cuts.offsets, incidence.sources, weights, pick, cuts.rows, array)
     workers.run(loop, incidence.chunks(width, cut=True), args)
-    one = np.empty((0, 1), values.dtype)
+    return _folded(out, incidence, cuts)
+
+
+def _folded(out: Tensor, incidence: Incidence, cuts: Cuts) -> Tensor:
+    """The targets' rows, those of heavy targets summed from their parts."""
+    array, none = as_array(out), no_elements(incidence.offsets)
+    one = np.empty((0, 1), array.dtype)
     loops.sum_entries(
         array, cuts.folds, cuts.partial, one, none, cuts.heavy, array, 0, len(cuts.heavy)
     )
-    return out[:targets]
+    return out[: incidence.n_targets]
+
+
+PARTS = 8
+"""Tables that a product's gradient is added up in before they are added to one."""
+
+
+class _ProductSum(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, products: Products) -> Tensor:
+        ctx.products = products
+        ctx.save_for_backward(x)
+        entries, width = products.entries, x.shape[1]
+        cuts, values, none = entries.cuts, as_array(x), no_elements(entries.offsets)
+        if cuts is None:
+            out = empty(entries.n_targets, width, x)
+            args = (values, entries.offsets, products.picks, none, as_array(out))
+            workers.run(loops.sum_products, entries.chunks(width), args)
+            return out
+        out = empty(entries.n_targets + len(cuts.partial), width, x)
+        args = (values, cuts.offsets, products.picks, cuts.rows, as_array(out))
+        workers.run(loops.sum_products, entries.chunks(width, cut=True), args)
+        return _folded(out, entries, cuts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (x,), products = ctx.saved_tensors, ctx.products
+        entries, (rows, width) = products.entries, x.shape
+        ends = as_array(grad), as_array(x), entries.targets, products.picks
+        # Tables of their own spare the loops a search for who reads a row, as long as tables are
+        # small beside the work.
+        if PARTS * rows <= 4 * entries.n_entries:
+            bounds = np.array([entries.n_entries * k // PARTS for k in range(PARTS + 1)])
+            tables = x.new_zeros(PARTS, rows, width)
+            workers.run(
+                loops.return_products, list(range(PARTS + 1)), (*ends, bounds, tables.numpy())
+            )
+            return tables.sum(0), None
+        readers = products.readers
+        out = empty(rows, width, x)
+        args = (*ends, readers.offsets, readers.sources, as_array(out))
+        workers.run(loops.return_products_by_row, readers.chunks(width), args)
+        return out, None
 
 
 def _weighted(x: Tensor, weight: Tensor | None, incidence: Incidence) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -296,6 +297,43 @@ class Index:
         if device not in self._tensors:
             self._tensors[device] = torch.from_numpy(self.rows.astype(np.int64)).to(device)
         return self._tensors[device]
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """Which source rows each entry multiplies, the entries grouped by target.
+
+    The sources of all factors stand one after the other, that of factor p from row first[p] on;
+    entry e, in the order of `entries`, multiplies rows picks[e, :].
+    """
+
+    entries: Incidence
+    picks: Array
+    first: tuple[int, ...]
+    n_rows: int
+
+    @classmethod
+    def build(
+        cls, targets: IntArray, rows: Sequence[IntArray], n_targets: int, n_sources: Sequence[int]
+    ) -> Products:
+        """The products of rows[p][i] over p, for target targets[i]; −1 anywhere: no entry."""
+        sizes = np.cumsum([0, *n_sources])
+        kind = _index_type(len(targets), n_targets, int(sizes[-1]))
+        keys = _checked(targets, n_targets, kind)
+        checked = [_checked(r, n, kind) for r, n in zip(rows, n_sources, strict=True)]
+        missing = np.logical_or.reduce([r < 0 for r in checked])
+        if missing.any():
+            keys = np.where(missing, kind(-1), keys)
+        entries = Incidence.build(keys, None, n_targets, len(keys))
+        picks = np.empty((entries.n_entries, len(rows)), dtype=kind)
+        for p, (numbers, first) in enumerate(zip(checked, sizes, strict=False)):
+            picks[:, p] = (numbers if entries.order is None else numbers[entries.order]) + first
+        return cls(entries, picks, tuple(map(int, sizes[:-1])), int(sizes[-1]))
+
+    @cached_property
+    def readers(self) -> Incidence:
+        """The places, e · factors + p, that read each source row."""
+        return Incidence.build(self.picks.reshape(-1), None, self.n_rows, self.picks.size)
 
 
 def _index_type(*sizes: int) -> type[np.int32] | type[np.int64]:

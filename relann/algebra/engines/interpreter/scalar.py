@@ -264,6 +264,13 @@ def _concat(node: exp.Expr, value: Evaluate) -> str:
     return "".join(text_of(v) for v in map(value, node.expressions) if v is not None)
 
 
+def _concat_ws(node: exp.Expr, value: Evaluate) -> str | None:
+    between, *texts = map(value, node.expressions)
+    if between is None:
+        return None
+    return text_of(between).join(text_of(v) for v in texts if v is not None)
+
+
 def _trim(node: exp.Expr, value: Evaluate) -> str | None:
     if node.args.get("expression") or node.args.get("collation"):
         raise EngineError("the reference engine has no trim() of given characters")
@@ -308,6 +315,7 @@ _LAZY: dict[type[exp.Expr], Callable[[exp.Expr, Evaluate], Value]] = {
     exp.ILike: _like,
     exp.Escape: _like,
     exp.Concat: _concat,
+    exp.ConcatWs: _concat_ws,
     exp.Trim: _trim,
     exp.Array: lambda n, value: tuple(value(e) for e in n.expressions),
     exp.Tuple: lambda n, value: tuple(value(e) for e in n.expressions),
