@@ -103,7 +103,7 @@ class Lifecycle:
         with _at(statement.name_span):
             program.check(options)
             maps = self._cache.maps(program, self._engine)
-            trained = fit(program.plan, maps, options)
+            trained = fit(maps, options)
         kept = [e for e in trained.curve.to_pylist() if e["best"]]
         metrics = {e["metric"]: e["validation"] for e in kept if e["validation"] is not None}
         record = ModelRecord(
@@ -147,7 +147,7 @@ class Lifecycle:
         arguments = call.bound(["model"], ["query"])
         known = self._known(arguments["model"])
         rows = self._rows_of(known, arguments["query"]) if "query" in arguments else None
-        return predict(known.trained, known.program.plan, known.maps, rows)
+        return predict(known.trained, known.maps, rows)
 
     def _evaluate(self, call: TableCall) -> pa.Table:
         arguments = call.bound(["model"], ["split"])
@@ -157,7 +157,7 @@ class Lifecycle:
             split = "test" if given is None else given.value
             if split is not None and not isinstance(split, str):
                 raise QueryError("`split` is 'train', 'val' or 'test', or NULL for all rows")
-            return evaluate(known.trained, known.program.plan, known.maps, split)
+            return evaluate(known.trained, known.maps, split)
 
     def _training_info(self, call: TableCall) -> pa.Table:
         record = self._record(call.bound(["model"])["model"])
@@ -222,7 +222,7 @@ class Lifecycle:
 
     def _rows_of(self, known: _Known, argument: CallArgument) -> Numbers:
         """Output rows that agree with a query in all columns the query has."""
-        plan, maps = known.program.plan, known.maps
+        plan, maps = known.maps.plan, known.maps
         if argument.query is None:
             raise QueryError("the rows to predict are a table or a sub-query", argument.span)
         columns = {n: maps.columns[plan.output, c] for n, c in plan.contents}

@@ -96,6 +96,14 @@ class Catalog:
             pending = operator.get("children", []) + pending
         return 1
 
+    def sketch(self, sql: str, columns: Sequence[str]) -> tuple[int, int]:
+        """The rows of a SELECT and about how many distinct values columns of it have together."""
+        together = ", ".join(f'"{quote(c)}"' for c in columns)
+        found = self._connection.execute(
+            f"SELECT count(*), approx_count_distinct(hash({together})) FROM ({sql})"
+        ).fetchall()
+        return int(found[0][0]), int(found[0][1])
+
     def types(self, columns: Mapping[str, str], expressions: Sequence[str]) -> list[str]:
         """The types of SQL expressions over columns of given types; aggregates are allowed.
 

@@ -7,6 +7,7 @@ from sqlglot.dialects import DuckDB
 
 from relann.algebra.bind import Layer, Layers, Parameter, bind
 from relann.algebra.nodes import Node
+from relann.provenance.pretrained import width
 from relann.schema import Catalog
 
 
@@ -42,7 +43,7 @@ def bound(
     dialect = DuckDB()
     (body,) = dialect.parser().parse(dialect.tokenize(text), text)
     assert body is not None
-    return bind(body, text, Catalog(con), layers, name, hidden)
+    return bind(body, text, Catalog(con), layers, name, hidden, width)
 
 
 def layer(name: str, arguments: list[str], text: str) -> Layer:

@@ -48,6 +48,7 @@ from relann.algebra.terms import (
     Norm,
     Normalize,
     Parameter,
+    Pretrained,
     Scale,
     Term,
     Tokens,
@@ -70,11 +71,13 @@ class Fitted:
     vocabularies  site → Vocabulary
     encoders      site of an Encode → its vector for one content value, NULL included
     bucket        row of a Tokens table for a word
+    texts         name of a pretrained encoder → its vector for a text that is not blank
     """
 
     vocabularies: Mapping[str, Vocabulary] = field(default_factory=dict)
     encoders: Mapping[str, Callable[[Any], Sequence[float]]] = field(default_factory=dict)
     bucket: Callable[[str], int] = lambda word: 0
+    texts: Mapping[str, Callable[[str], Sequence[float]]] = field(default_factory=dict)
 
 
 def meaning(
@@ -214,6 +217,11 @@ class _Oracle:
                 return [vector(encode(v)) for v in values(content, rows)]
             case Tokens(table, content):
                 return [self.tokens(self.parameters[table.name], v) for v in values(content, rows)]
+            case Pretrained(encoder, _, weight, bias, content):
+                w, b = self.parameters[weight.name], self.parameters[bias.name]
+                encode = self.fitted.texts[encoder]
+                texts = values(content, rows)
+                return [vector(encode(t)) @ w + b if t and t.strip() else b for t in texts]
             case Dot(_, _, heads):
                 return strict(
                     lambda a, b: torch.cat([sum_of(s) for s in slices(a * b, heads)]), arguments

@@ -32,7 +32,15 @@ TOP = len(LAYERS)  # relann itself, which gathers the public names
 
 # Imports that may stand inside a function, as (module, imported): what is loaded only when asked
 # for, such as an engine that needs a GPU or a package of an extra.
-LATE = frozenset({("relann.cli", "relann.demo")})
+LATE = frozenset(
+    {
+        ("relann.cli", "relann.demo"),
+        *(
+            ("relann.provenance.pretrained", library)
+            for library in ("sentence_transformers", "transformers", "model2vec", "huggingface_hub")
+        ),
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,11 @@ from relann.algebra.lower import lower
 from relann.algebra.nodes import Map, Node
 from relann.algebra.optimize import optimise
 from relann.algebra.statistics import Statistics
-from relann.algebra.terms import Dropout, Encode, Norm, Term
+from relann.algebra.terms import Dropout, Encode, Norm, Pretrained, Term
 from relann.provenance.encoders import Encoders, Words
 from relann.provenance.module import QueryModule
+from relann.provenance.pretrained import load
+from relann.provenance.texts import VECTORS
 from tests.algebra.test_engines import ENGINES
 from tests.fixtures import bound
 from tests.oracle import Fitted, key_values, meaning, parameters_of
@@ -105,6 +107,7 @@ def oracle_answer(node: Node, con: duckdb.DuckDBPyConnection, encoders: Encoders
         {site: {key: i for i, key in enumerate(keys)} for site, keys in seen.items()},
         encoding(node, encoders),
         lambda word: int(Words.of(pa.array([word]), 1 << 14).bucket[0]),
+        pretrained(node),
     )
     rows = meaning(node, con, parameters, fitted)
     found = []
@@ -148,6 +151,15 @@ def encoding(node: Node, encoders: Encoders) -> dict[str, Callable[[Any], list[f
     return {t.site: of(t) for t in terms_of(node) if isinstance(t, Encode)}
 
 
+def pretrained(node: Node) -> dict[str, Callable[[str], list[float]]]:
+    """Each text encoder's vector for one text, by the vectors of the real path."""
+
+    def of(name: str) -> Callable[[str], list[float]]:
+        return lambda text: [float(x) for x in VECTORS.of(load(name), [text])[0]]
+
+    return {t.encoder: of(t.encoder) for t in terms_of(node) if isinstance(t, Pretrained)}
+
+
 def listed(x: Tensor | None) -> tuple[float, ...] | None:
     """The numbers of a vector."""
     return None if x is None else tuple(float(e) for e in x.detach())
@@ -162,8 +174,8 @@ def add(gradients: dict[Entry, np.ndarray], entries: list[Entry], found: Tensor)
 
 def real_answer(node: Node, engine: Any, encoders: Encoders | None, training: bool) -> Answer:
     """What the plan of a query gives on an engine, parameters being `weights`."""
-    plan = lower(node)
-    maps = rowmaps.build(plan, engine)
+    maps = rowmaps.build(lower(node), engine)
+    plan = maps.plan
     fitted = Encoders.fit(plan, maps)
     if encoders is not None:  # statistics are of the query as it is written
         fitted.standards = encoders.standards
@@ -228,7 +240,10 @@ def check(mine: Answer, wanted: Answer, where: str) -> None:
 
 def fanciful(estimates: Mapping[str, int] | None = None) -> Statistics:
     """Row counts that have nothing to do with the data: any rewrite may seem to pay."""
-    return Statistics(lambda sql: int(10 ** (3 + 3 * number("rows", sql))))
+    return Statistics(
+        lambda sql: int(10 ** (3 + 3 * number("rows", sql))),
+        lambda sql, columns: (100, int(50 + 50 * number("distinct", sql))),
+    )
 
 
 def check_everywhere(database: Database, sql: str) -> None:
@@ -239,8 +254,9 @@ def check_everywhere(database: Database, sql: str) -> None:
     training = (Norm, "batch") in kinds
     if training and (Dropout, "") in kinds:
         return  # the oracle trains batch norm and evaluates dropout; the module does one of both
-    plan = lower(node)
-    encoders = Encoders.fit(plan, rowmaps.build(plan, ENGINES["duckdb"](con)))
+    maps = rowmaps.build(lower(node), ENGINES["duckdb"](con))
+    plan = maps.plan
+    encoders = Encoders.fit(plan, maps)
     wanted = oracle_answer(node, con, encoders)
     for name, make in ENGINES.items():
         check(real_answer(node, make(con), encoders, training), wanted, name)
@@ -249,7 +265,10 @@ def check_everywhere(database: Database, sql: str) -> None:
     for label, statistics in (
         ("as estimated", Statistics(lambda sql: 3)),
         ("rewritten", fanciful()),
-        ("rows explode", Statistics(lambda sql: 10 ** (1 + sql.count("JOIN")))),
+        (
+            "rows explode",
+            Statistics(lambda sql: 10 ** (1 + sql.count("JOIN")), lambda sql, columns: (10, 1)),
+        ),
         ("rows collapse", Statistics(lambda sql: 10 ** (6 - min(5, sql.count("SELECT"))))),
     ):
         optimised = optimise(node, statistics)

@@ -39,6 +39,7 @@ from relann.algebra.plan import (
     arguments,
     row_column,
 )
+from relann.algebra.refine import drop_unread, fuse_gather_scale_sum
 from relann.algebra.rules.columns import drop_unused_columns
 from relann.algebra.terms import Apply, Content, Field, Scale, Term, column
 from relann.errors import PlanError
@@ -405,102 +406,6 @@ def _unused(name: str, taken: set[str]) -> str:
         number += 1
     taken.add(fresh)
     return fresh
-
-
-# -- rewriting steps -----------------------------------------------------------------------------
-
-
-def fuse_gather_scale_sum(steps: list[Step], outputs: list[int]) -> tuple[list[Step], list[int]]:
-    """Σ_{r in group} w_r · x[via_r] = (A·x)_group, A sparse: no row of width w for each pair.
-
-    Fires on a sum over a gather, over a gather times one number for each row or for each head of
-    a row, or over a product of gathers, when nothing else reads the wide values in between.
-    """
-    uses = Counter(k for s in steps for k in arguments(s.operation)) + Counter(outputs)
-    fused: list[Step] = []
-    for step in steps:
-        match step.operation:
-            case SegmentReduce(source, "sum", where) if uses[source] == 1:
-                product = _as_product(steps, source, where, uses)
-                fused.append(step if product is None else replace(step, operation=product))
-            case _:
-                fused.append(step)
-    return fused, outputs
-
-
-def _as_product(
-    steps: list[Step], source: int, where: Content | None, uses: Counter[int]
-) -> SparseProduct | ProductSum | None:
-    operation = steps[source].operation
-    if isinstance(operation, Gather):
-        return SparseProduct(operation.source, operation.via, None, where)
-    factors = _factors(steps, source, uses)
-    if factors is not None and len({steps[k].width for k, _ in factors}) == 1:
-        return ProductSum(factors, where)
-    match operation:
-        case Apply("mul", (Field() as left, Field() as right)):
-            first, second = (int(f.name[1:]) for f in (left, right))
-            pairs = [p for p in ((first, second), (second, first)) if steps[p[1]].width == 1]
-        case Scale(Field() as argument, Field() as factors):
-            pairs = [(int(argument.name[1:]), int(factors.name[1:]))]
-        case _:
-            return None
-    for wide, scale in pairs:
-        gather = steps[wide].operation
-        if isinstance(gather, Gather) and uses[wide] == 1:
-            return SparseProduct(gather.source, gather.via, scale, where)
-    return None
-
-
-def _factors(
-    steps: list[Step], source: int, uses: Counter[int]
-) -> tuple[tuple[int, Content], ...] | None:
-    """The gathers that a value read once is the product of; None if it is of anything else."""
-    if uses[source] != 1:
-        return None
-    match steps[source].operation:
-        case Gather(inner, via):
-            return ((inner, via),)
-        case Apply("mul", (Field() as left, Field() as right)):
-            parts = [_factors(steps, int(f.name[1:]), uses) for f in (left, right)]
-            if parts[0] is not None and parts[1] is not None:
-                return parts[0] + parts[1]
-    return None
-
-
-def drop_unread(steps: list[Step], outputs: list[int]) -> tuple[list[Step], list[int]]:
-    """The steps the outputs need, renumbered."""
-    needed: set[int] = set()
-    stack = list(outputs)
-    while stack:
-        number = stack.pop()
-        if number not in needed:
-            needed.add(number)
-            stack.extend(arguments(steps[number].operation))
-    order = sorted(needed)
-    fresh = {old: new for new, old in enumerate(order)}
-    kept = [replace(steps[o], operation=_renumbered(steps[o].operation, fresh)) for o in order]
-    return kept, [fresh[o] for o in outputs]
-
-
-def _renumbered(operation: Operation, fresh: Mapping[int, int]) -> Operation:
-    match operation:
-        case Term():
-            values: dict[str, Term] = {
-                t.name: Field(argument(fresh[int(t.name[1:])]), t.width)
-                for t in operation.walk()
-                if isinstance(t, Field)
-            }
-            return operation.substituted(values, {})
-        case Stacked(sources):
-            return Stacked(tuple(fresh[s] for s in sources))
-        case SparseProduct(source, _, weight):
-            scale = None if weight is None else fresh[weight]
-            return replace(operation, source=fresh[source], weight=scale)
-        case ProductSum(factors):
-            return replace(operation, factors=tuple((fresh[s], via) for s, via in factors))
-        case _:
-            return replace(operation, source=fresh[operation.source])
 
 
 def drop_unread_spaces(plan: Plan) -> Plan:

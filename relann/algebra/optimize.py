@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from relann.algebra.nodes import Node
-from relann.algebra.rules import linear, selections, structure
+from relann.algebra.rules import aggregation, linear, selections, structure
 from relann.algebra.rules.columns import drop_unused_columns
 from relann.algebra.statistics import Statistics
 from relann.errors import PlanError
@@ -16,6 +16,8 @@ Rule = Callable[[Node, Statistics], Node | None]
 
 ORDER: tuple[tuple[Rule, ...], ...] = (
     (*structure.RULES, *selections.RULES),  # first: the other rules look for Map over Join
+    # before products move: what it takes apart must still be in one place
+    (*aggregation.RULES, *structure.RULES),
     # products move once selections stand where they stay; up first, since a product that went down
     # to one side of a join cannot be seen from the sum above it any more
     (linear.pull_linear_above_sum, *structure.RULES),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from relann.algebra.plan import (
     Step,
     gathers,
 )
+from relann.algebra.refine import refine
 from relann.algebra.terms import Content, Term
 
 PartitionKey = tuple[int, tuple[Content, ...], tuple[Content, ...], tuple[tuple[bool, bool], ...]]
@@ -116,7 +117,10 @@ def read_contents(step: Step, plan: Plan) -> Iterator[tuple[int, Content]]:
 
 
 def build(plan: Plan, engine: Engine) -> RowMaps:
-    """The row maps of a plan: one pass over its spaces, then the columns its steps read."""
+    """The row maps of a plan: one pass over its spaces, then the columns its steps read.
+
+    Their own `plan` is the one to run: its steps are where they have the fewest rows (`refine`).
+    """
     maps = RowMaps(plan)
     held: dict[int, object] = {}
     for number, space in enumerate(plan.spaces):
@@ -131,7 +135,15 @@ def build(plan: Plan, engine: Engine) -> RowMaps:
                 held[number] = engine.stack(pairs, names)
         maps.counts[number] = held[number].count  # type: ignore[attr-defined]
     _read(maps, engine, held)
-    return maps
+    return _refined(maps)
+
+
+def _refined(maps: RowMaps) -> RowMaps:
+    """The maps of the plan that suits their numbers of rows, without what it does not read."""
+    plan = refine(maps.plan, maps.counts)
+    vias = {(plan.rows_of(step), via) for step in plan.steps for _, via in gathers(step)}
+    kept = {key: rows for key, rows in maps.gathers.items() if key in vias}
+    return replace(maps, plan=plan, gathers=kept)
 
 
 def _read(maps: RowMaps, engine: Engine, held: dict[int, object]) -> None:

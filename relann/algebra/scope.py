@@ -64,8 +64,8 @@ class Scope:
     def means_relation(self, column: exp.Column) -> bool:
         """Whether a name is that of a relation, and of no column."""
         key = column.name.casefold()
-        columns = [self.merged, self.aliases, *self.relations.values()]
-        return not column.table and key in self.relations and not any(key in c for c in columns)
+        columns = {*self.merged, *self.aliases, *(c for r in self.relations.values() for c in r)}
+        return not column.table and key in self.relations and key not in columns
 
     def resolve(self, column: exp.Column) -> exp.Expr:
         """The flat column, merged column or select-list expression a name means."""

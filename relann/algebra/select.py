@@ -363,7 +363,7 @@ class SelectBinder:
         return out
 
     def _feature_columns(self, alias: str) -> list[tuple[str, str]] | None:
-        """What features(alias) and text(alias) read: all columns but keys, join columns, label and split."""
+        """What features(alias) and text(alias) read: all but keys, join columns, label, split."""
         relation = self.scope.relations.get(alias.casefold())
         if relation is None:
             return None

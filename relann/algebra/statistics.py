@@ -1,23 +1,65 @@
-"""How many rows a lifted query has, as the database estimates it."""
+"""How many rows a lifted query has, as the database estimates it, and how many distinct keys."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from relann.algebra.nodes import Node
+from relann.algebra.nodes import Aggregate, Alias, Map, Node, Union, Window
 from relann.algebra.sql import content_side, node_to_sql
+from relann.algebra.terms import Content
+
+Sketch = Callable[[str, Sequence[str]], tuple[int, int]]
+"""The rows of an SQL query, and about how many distinct values some columns of it have together."""
 
 
 class Statistics:
-    """Row counts of content queries; `estimate` asks the database about an SQL query."""
+    """Row counts of content queries.
 
-    def __init__(self, estimate: Callable[[str], int]) -> None:
+    `estimate` asks the database's optimiser about an SQL query, which reads no rows; `sketch` runs
+    the query and counts. Without a sketch every row counts as distinct.
+    """
+
+    def __init__(
+        self,
+        estimate: Callable[[str], int],
+        sketch: Sketch | None = None,
+    ) -> None:
         self._estimate = estimate
+        self._sketch = sketch
         self._rows: dict[Node, int] = {}
+        self._shares: dict[tuple[Node, tuple[str, ...]], float] = {}
 
     def rows(self, node: Node) -> int:
         """Estimated rows of a query, at least 1."""
+        match node:
+            case Alias(source) | Map(source) | Window(source):
+                return self.rows(source)
+            case Union(parts):
+                return sum(map(self.rows, parts))
         if node not in self._rows:
             sql = node_to_sql(content_side(node))
             self._rows[node] = max(1, self._estimate(sql))
         return self._rows[node]
+
+    def distinct_share(self, node: Node, columns: Sequence[str]) -> float:
+        """Distinct values of some columns together, as a share of the rows; 1 for a key."""
+        key = (node, tuple(sorted(columns)))
+        if key not in self._shares:
+            self._shares[key] = self._share(*key)
+        return self._shares[key]
+
+    def _share(self, node: Node, columns: tuple[str, ...]) -> float:
+        match node:
+            case Aggregate(_, by) if set(by) <= set(columns):
+                return 1.0
+            case Alias(source, name):
+                return self.distinct_share(source, [c[len(name) + 1 :] for c in columns])
+            case Map(source, outputs):
+                made = dict(outputs)
+                fields = [v.field if isinstance(v := made[c], Content) else None for c in columns]
+                if None not in fields:
+                    return self.distinct_share(source, [f for f in fields if f is not None])
+        if self._sketch is None:
+            return 1.0
+        rows, distinct = self._sketch(node_to_sql(content_side(node)), columns)
+        return min(1.0, distinct / rows) if rows else 1.0

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -88,7 +89,7 @@ class Learning:
         self.learned = [p for p in module.parameters() if p.numel()]
         if not self.learned:
             raise QueryError("the model has no parameters, so there is nothing to train")
-        self.optimizer = _optimizer(self.learned, options)
+        self.optimizer = _optimizer(_groups(module, options), options)
         self.source = np.random.default_rng(options.seed)
         self.best: Epoch | None = None
         self.best_state: dict[str, Tensor] = {}
@@ -210,7 +211,19 @@ class Learning:
                 )
 
 
-def _optimizer(parameters: list[torch.nn.Parameter], options: Options) -> torch.optim.Optimizer:
+def _groups(module: QueryModule, options: Options) -> list[dict[str, Any]]:
+    """What an optimizer learns: the model's own parameters, and those of its text encoders."""
+    pretrained = module.of_encoders
+    others = {id(p) for p in pretrained}
+    own = [p for p in module.parameters() if p.numel() and id(p) not in others]
+    groups: list[dict[str, Any]] = [
+        {"params": own},
+        {"params": pretrained, "lr": options.encoder_lr},
+    ]
+    return [g for g in groups if g["params"]]
+
+
+def _optimizer(parameters: list[dict[str, Any]], options: Options) -> torch.optim.Optimizer:
     lr, decay, momentum = options.lr, options.weight_decay, options.momentum
     match options.optimizer:
         case "adam":

@@ -42,6 +42,7 @@ class Options(BaseModel):
     epochs        passes over the training rows; batch_size rows each step (None: all)
     patience      epochs without a better validation metric after which training stops
     metric        which validation metric is best (None: accuracy, auroc, mae or rmse by the loss)
+    finetune      whether pretrained text encoders are trained as well; encoder_lr is their own lr
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -60,6 +61,8 @@ class Options(BaseModel):
     patience: _Count | None = None
     metric: Metric | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    finetune: bool = False
+    encoder_lr: _Positive = 2e-5
 
     _spans: dict[str, Span] = PrivateAttr(default_factory=dict)
 
@@ -91,6 +94,11 @@ class Options(BaseModel):
             raise QueryError(
                 f"`momentum` is an option of sgd and rmsprop, not of {options.optimizer}",
                 options.span("momentum"),
+            )
+        if "encoder_lr" in values and not options.finetune:
+            raise QueryError(
+                "`encoder_lr` is for text encoders that are trained: OPTIONS (finetune = true)",
+                options.span("encoder_lr"),
             )
         return options
 

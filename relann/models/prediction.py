@@ -7,7 +7,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from relann.algebra.plan import Plan
 from relann.algebra.rowmaps import RowMaps
 from relann.errors import DataError, QueryError, did_you_mean
 from relann.models.batches import Part, Sliced, check_predicted
@@ -27,7 +26,6 @@ from relann.provenance.slices import Slice, cut
 
 def predict(
     trained: Trained,
-    plan: Plan,
     maps: RowMaps,
     rows: Numbers | None = None,
     batch_size: int | None = None,
@@ -40,12 +38,12 @@ def predict(
     The prediction is `prediction` and, for classes, `probability` and `scores`: `Head.columns` says
     more. A content column of one of these names is left out.
     """
-    prediction_step(plan)
-    scores, valid = _scores(trained, plan, maps, rows, batch_size)
+    prediction_step(maps.plan)
+    scores, valid = _scores(trained, maps, rows, batch_size)
     found = trained.head.columns(scores, valid)
     columns = {
-        name: maps.columns[plan.output, content]
-        for name, content in plan.contents
+        name: maps.columns[maps.plan.output, content]
+        for name, content in maps.plan.contents
         if name != trained.options.split and name not in found
     }
     if rows is not None:
@@ -55,7 +53,6 @@ def predict(
 
 def evaluate(
     trained: Trained,
-    plan: Plan,
     maps: RowMaps,
     split: str | None = "test",
     batch_size: int | None = None,
@@ -67,14 +64,14 @@ def evaluate(
     options, head = trained.options, trained.head
     if options.label is None:
         raise QueryError("this model has no label, so there is nothing to compare predictions with")
-    label = output_column(plan, options.label, "label", options.span("label"))
-    labels = maps.columns[plan.output, label]
-    rows = labelled(labels, _rows(trained, plan, maps, split))
+    label = output_column(maps.plan, options.label, "label", options.span("label"))
+    labels = maps.columns[maps.plan.output, label]
+    rows = labelled(labels, _rows(trained, maps, split))
     name = split or "data"
     if not len(rows):
         raise DataError(f"there are no labelled {name} rows to evaluate on")
     targets = head.targets(labels.take(pa.array(rows)), label)
-    scores, valid = _scores(trained, plan, maps, rows, batch_size)
+    scores, valid = _scores(trained, maps, rows, batch_size)
     check_predicted(valid, name)
     found = head.probabilities(scores)
     metrics = metrics_of(head)
@@ -87,36 +84,35 @@ def evaluate(
     )
 
 
-def _rows(trained: Trained, plan: Plan, maps: RowMaps, split: str | None) -> Numbers:
+def _rows(trained: Trained, maps: RowMaps, split: str | None) -> Numbers:
     options = trained.options
     assert options.label is not None
     if split is None:
-        return np.arange(maps.counts[plan.output])
+        return np.arange(maps.counts[maps.plan.output])
     if split not in NAMES:
         raise QueryError(
             f"no split is called '{split}'; there are train, val and test."
             + did_you_mean(split, NAMES)
         )
     span = options.span("split")
-    found = split_rows(plan, maps, options.split, options.label, options.seed, span)
+    found = split_rows(maps, options.split, options.label, options.seed, span)
     return found[NAMES[split]]
 
 
 def _scores(
     trained: Trained,
-    plan: Plan,
     maps: RowMaps,
     rows: Numbers | None,
     batch_size: int | None,
 ) -> tuple[Tensor, Mask | None]:
     """The prediction's numbers for output rows, and which are not NULL (None: all)."""
-    module = trained.module(plan)
+    module = trained.module(maps.plan)
     with torch.no_grad():
         if batch_size is None:
             part = Part.bind(module, Slice(maps) if rows is None else cut(maps, rows))
             return part.scores(module), part.valid
         source = Sliced(module, maps)
-        chosen = np.arange(maps.counts[plan.output]) if rows is None else rows
+        chosen = np.arange(maps.counts[maps.plan.output]) if rows is None else rows
         starts = range(0, max(1, len(chosen)), batch_size)
         scores, masks = [], []
         for begin in starts:

@@ -18,16 +18,17 @@ from relann.algebra.optimize import Optimised, optimise
 from relann.algebra.plan import Plan
 from relann.algebra.rowmaps import RowMaps, build
 from relann.algebra.statistics import Statistics
-from relann.algebra.terms import Term
+from relann.algebra.terms import Pretrained, Term
 from relann.errors import QueryError, Span
 from relann.models.options import Options
 from relann.models.splits import output_column, prediction_step
+from relann.provenance.pretrained import width
 from relann.schema import Catalog
 
 
 @dataclass(frozen=True)
 class Program:
-    """One lifted query from text to plan; reads statistics of the data, but no rows."""
+    """One lifted query from text to plan; reads statistics of the data."""
 
     node: Node
     statistics: Statistics
@@ -43,8 +44,8 @@ class Program:
         hidden: tuple[str, ...] = (),
     ) -> Program:
         """The program of a parsed SELECT; arguments as `bind` has them."""
-        node = bind(body, text, catalog, layers, name, hidden)
-        return cls(node, Statistics(catalog.estimate))
+        node = bind(body, text, catalog, layers, name, hidden, width)
+        return cls(node, Statistics(catalog.estimate, catalog.sketch))
 
     @cached_property
     def optimised(self) -> Optimised:
@@ -69,6 +70,12 @@ class Program:
                 output_column(self.plan, name, what, options.span(what))
         if options.label is not None:
             self._check_label_unread(options.label, options.span("label"))
+        learned = [s.operation for s in self.plan.steps]
+        if options.finetune and not any(isinstance(o, Pretrained) for o in learned):
+            raise QueryError(
+                "`finetune` trains the encoders of text(…, encoder => …), and the query has none",
+                options.span("finetune"),
+            )
 
     def _check_label_unread(self, label: str, span: Span | None) -> None:
         """The outermost SELECT must not compute the prediction from the label's own columns."""

@@ -58,7 +58,6 @@ def prediction_step(plan: Plan) -> int:
 
 
 def split_rows(
-    plan: Plan,
     maps: RowMaps,
     split: str | None,
     label: str,
@@ -72,16 +71,16 @@ def split_rows(
     the same split whatever other rows there are, and equal rows are in the same one.
     """
     if split is None:
-        named = _by_hash(plan, maps, label, seed)
+        named = _by_hash(maps, label, seed)
     else:
-        content = output_column(plan, split, "split", span)
+        content = output_column(maps.plan, split, "split", span)
         if not re.match(r"VARCHAR|ENUM", content.type):
             raise QueryError(
                 f"the split column `{split}` is {content.type}; "
                 "it must be text that says 'train', 'val' or 'test'",
                 span,
             )
-        named = _by_column(maps.columns[plan.output, content])
+        named = _by_column(maps.columns[maps.plan.output, content])
     return {name: np.flatnonzero(rows) for name, rows in named.items()}
 
 
@@ -95,10 +94,10 @@ def _by_column(values: pa.Array) -> dict[str, npt.NDArray[np.bool_]]:
     return out
 
 
-def _by_hash(plan: Plan, maps: RowMaps, label: str, seed: int) -> dict[str, npt.NDArray[np.bool_]]:
+def _by_hash(maps: RowMaps, label: str, seed: int) -> dict[str, npt.NDArray[np.bool_]]:
     read = {
         content: None
-        for name, content in plan.contents
+        for name, content in maps.plan.contents
         if name != label and array_width(content.type) is None and "[" not in content.type
     }
     if not read:
@@ -106,9 +105,9 @@ def _by_hash(plan: Plan, maps: RowMaps, label: str, seed: int) -> dict[str, npt.
             "without a split column rows are split by their content, and the output has none "
             "beside the label; select a key as well, or say OPTIONS (split = …)"
         )
-    total = mixed(np.full(maps.counts[plan.output], seed, dtype=np.uint64))
+    total = mixed(np.full(maps.counts[maps.plan.output], seed, dtype=np.uint64))
     for content in read:
-        total = mixed(total ^ hashes(maps.columns[plan.output, content]))
+        total = mixed(total ^ hashes(maps.columns[maps.plan.output, content]))
     place = total >> np.uint64(11)  # 53 bits, which a float holds
     share = place.astype(np.float64) / 2**53
     return {"train": share < 0.8, "val": (share >= 0.8) & (share < 0.9), "test": share >= 0.9}

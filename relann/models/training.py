@@ -57,7 +57,7 @@ class Trained:
         return module.eval()
 
 
-def fit(plan: Plan, maps: RowMaps, options: Options) -> Trained:
+def fit(maps: RowMaps, options: Options) -> Trained:
     """A trained model. The same data, options and number of threads give the same bits.
 
     Encoders are fitted on the rows that labelled training rows reach, and on no others. Every epoch
@@ -72,17 +72,17 @@ def fit(plan: Plan, maps: RowMaps, options: Options) -> Trained:
     learned from: labels missing, constant or of too many classes, no training rows, NULL
     predictions, numbers that are not finite.
     """
-    width = plan.steps[prediction_step(plan)].width
+    width = maps.plan.steps[prediction_step(maps.plan)].width
     if options.label is None:
         if options.train:
             raise QueryError("a model needs a label to train: OPTIONS (label = …)")
-        everything = np.arange(maps.counts[plan.output])
-        return _untrained(plan, maps, options, Head(None, width), everything, {})
-    labels = _Labels.of(plan, maps, options)
+        everything = np.arange(maps.counts[maps.plan.output])
+        return _untrained(maps, options, Head(None, width), everything, {})
+    labels = _Labels.of(maps, options)
     rows = {name: len(found) for name, found in labels.rows.items()}
     if not options.train:
-        return _untrained(plan, maps, options, labels.head, labels.rows["train"], rows)
-    learning, encoders = _learning(plan, maps, options, labels)
+        return _untrained(maps, options, labels.head, labels.rows["train"], rows)
+    learning, encoders = _learning(maps, options, labels)
     curve = []
     with progress(options.epochs) as show:
         for epoch in learning.epochs():
@@ -95,9 +95,9 @@ def fit(plan: Plan, maps: RowMaps, options: Options) -> Trained:
     return Trained(learning.best_state, encoders, labels.head, options, table, best, rows)
 
 
-def learning_of(plan: Plan, maps: RowMaps, options: Options) -> Learning:
+def learning_of(maps: RowMaps, options: Options) -> Learning:
     """A training that is ready for its first epoch; options and errors as `fit` has them."""
-    return _learning(plan, maps, options, _Labels.of(plan, maps, options))[0]
+    return _learning(maps, options, _Labels.of(maps, options))[0]
 
 
 @dataclass(frozen=True)
@@ -110,26 +110,24 @@ class _Labels:
     head: Head
 
     @classmethod
-    def of(cls, plan: Plan, maps: RowMaps, options: Options) -> _Labels:
+    def of(cls, maps: RowMaps, options: Options) -> _Labels:
         """Read from the output; QueryError or DataError where nothing can be learned from it."""
         assert options.label is not None
-        column = output_column(plan, options.label, "label", options.span("label"))
-        values = maps.columns[plan.output, column]
-        rows = _splits(plan, maps, options, values)
+        column = output_column(maps.plan, options.label, "label", options.span("label"))
+        values = maps.columns[maps.plan.output, column]
+        rows = _splits(maps, options, values)
         train, val = (values.take(pa.array(rows[name])) for name in ("train", "val"))
-        width = plan.steps[prediction_step(plan)].width
+        width = maps.plan.steps[prediction_step(maps.plan)].width
         span = options.span("loss") or options.span("label")
         return cls(column, values, rows, infer_head(column, width, train, val, options.loss, span))
 
 
-def _learning(
-    plan: Plan, maps: RowMaps, options: Options, labels: _Labels
-) -> tuple[Learning, Encoders]:
+def _learning(maps: RowMaps, options: Options, labels: _Labels) -> tuple[Learning, Encoders]:
     head, train, val = labels.head, labels.rows["train"], labels.rows["val"]
     metric = _metric(options, head, len(val))
     reached = cut(maps, train)
-    encoders = Encoders.fit(plan, reached.maps)
-    module = QueryModule(plan, encoders, options.seed)
+    encoders = Encoders.fit(maps.plan, reached.maps, options.finetune)
+    module = QueryModule(maps.plan, encoders, options.seed)
     source = Sliced(module, maps)
     targets = shared(head.targets(labels.values, labels.column))
     size = options.batch_size
@@ -140,27 +138,30 @@ def _learning(
 
 
 def _untrained(
-    plan: Plan, maps: RowMaps, options: Options, head: Head, rows: Numbers, counts: dict[str, int]
+    maps: RowMaps, options: Options, head: Head, rows: Numbers, counts: dict[str, int]
 ) -> Trained:
     """A model with its start values; encoders fitted all the same."""
-    encoders = Encoders.fit(plan, cut(maps, rows).maps)
-    weights = QueryModule(plan, encoders, options.seed).state()
+    encoders = Encoders.fit(maps.plan, cut(maps, rows).maps, options.finetune)
+    weights = QueryModule(maps.plan, encoders, options.seed).state()
     curve = curve_table([], "loss", None)
     return Trained(weights, encoders, head, options, curve, None, counts)
 
 
-def _splits(plan: Plan, maps: RowMaps, options: Options, labels: pa.Array) -> dict[str, Numbers]:
+def _splits(maps: RowMaps, options: Options, labels: pa.Array) -> dict[str, Numbers]:
     """The labelled rows of each split; the log says how rows were split and what was left out."""
     assert options.label is not None
     span = options.span("split")
-    found = split_rows(plan, maps, options.split, options.label, options.seed, span)
+    found = split_rows(maps, options.split, options.label, options.seed, span)
     if options.split is None:
         log.info("no split column: rows are split 80/10/10 by a hash of their content and the seed")
     out = {name: labelled(labels, rows) for name, rows in found.items()}
     for name, rows in found.items():
         if dropped := len(rows) - len(out[name]):
             log.info("%d of %d %s rows have no label and are not used", dropped, len(rows), name)
-    counts, whole = ", ".join(f"{len(r)} {n}" for n, r in out.items()), maps.counts[plan.output]
+    counts, whole = (
+        ", ".join(f"{len(r)} {n}" for n, r in out.items()),
+        maps.counts[maps.plan.output],
+    )
     if not len(found["train"]):
         how = f"`{options.split}` is 'train' in none of" if options.split else "there are"
         raise DataError(f"there are no training rows: {how} {whole} rows")

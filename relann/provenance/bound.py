@@ -17,6 +17,7 @@ from relann.provenance.encoders import Encoders
 from relann.provenance.inputs import Inputs, Mask
 from relann.provenance.kernels.structures import Incidence, Index
 from relann.provenance.masks import Masks, seen
+from relann.provenance.texts import Learner
 
 Values = list[Tensor | None]
 Run = Callable[[Values], Tensor]
@@ -46,7 +47,8 @@ class Bound:
 class Surroundings:
     """What steps are bound in: the model's arrays, the data, and the steps bound before.
 
-    `stacks` are those of a `Slice`; `uses` counts how often the value of each step is read.
+    `stacks` are those of a `Slice`; `uses` counts how often the value of each step is read;
+    `learners` are the text encoders trained with the model, by site.
     """
 
     plan: Plan
@@ -62,6 +64,7 @@ class Surroundings:
     stacks: Mapping[int, Ints] = field(default_factory=dict)
     uses: Counter[int] = field(default_factory=Counter)
     indexes: dict[tuple[int, object, int], Index] = field(default_factory=dict)
+    learners: Mapping[str, Learner] = field(default_factory=dict)
 
     def count(self, step: int) -> int:
         """Rows of the space a step's value is over."""

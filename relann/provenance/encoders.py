@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from relann.algebra.plan import Plan, Step
 from relann.algebra.rowmaps import RowMaps
-from relann.algebra.terms import Content, Encode, Key, Learned, Linear, Lookup
+from relann.algebra.terms import Content, Encode, Key, Learned, Linear, Lookup, Pretrained
 from relann.errors import DataError
+from relann.provenance.texts import Origin
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int32]
@@ -375,6 +376,12 @@ def keys(step: Step) -> Key | None:
     return None
 
 
+def _origins(plan: Plan, finetune: bool) -> dict[str, Origin]:
+    """The pretrained encoder of each site that has one."""
+    read = [s.operation for s in plan.steps if isinstance(s.operation, Pretrained)]
+    return {term.site: Origin.of(term.encoder, finetune) for term in read}
+
+
 @dataclass
 class Encoders:
     """The fitted state of a plan, by site."""
@@ -382,12 +389,14 @@ class Encoders:
     vocabularies: dict[str, Vocabulary] = field(default_factory=dict)
     standards: dict[str, Standard] = field(default_factory=dict)
     periods: dict[str, Period] = field(default_factory=dict)
+    pretrained: dict[str, Origin] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, plan: Plan, maps: RowMaps) -> Encoders:
+    def fit(cls, plan: Plan, maps: RowMaps, finetune: bool = False) -> Encoders:
         """Fitted on the rows of `maps` and no others: hand in maps restricted to training rows.
 
-        Steps of one site pool their rows; the same column of the same space counts once.
+        Steps of one site pool their rows; the same column of the same space counts once. `finetune`
+        says whether pretrained text encoders are to be trained. EngineError where one is missing.
         """
         read: dict[str, dict[tuple[int, tuple[Content, ...]], int | None]] = {}
         scalars: dict[tuple[str, str], dict[tuple[int, Content], None]] = {}
@@ -397,7 +406,7 @@ class Encoders:
             match step.operation:
                 case Encode(encoding, site, content) if encoding != "elapsed":
                     scalars.setdefault((encoding, site), {})[step.space, content] = None
-        out = cls()
+        out = cls(pretrained=_origins(plan, finetune))
         for site, places in read.items():
             columns = [[maps.columns[s, p] for p in parts] for s, parts in places]
             limits = [m for m in places.values() if m is not None]
@@ -417,7 +426,7 @@ class Encoders:
         return {site: v.size for site, v in self.vocabularies.items()}
 
     def state(self) -> dict[str, pa.Table]:
-        """One Arrow table for each site: a vocabulary, a mean and deviation, or a period."""
+        """One Arrow table for each site: a vocabulary, mean and deviation, a period, an origin."""
         return dict(self._tables())
 
     def _tables(self) -> Iterator[tuple[str, pa.Table]]:
@@ -427,6 +436,8 @@ class Encoders:
             yield site, pa.table({"mean": [standard.mean], "std": [standard.std]})
         for site, period in self.periods.items():
             yield site, pa.table({"start": [period.start], "length": [period.length]})
+        for site, origin in self.pretrained.items():
+            yield site, pa.Table.from_pylist([vars(origin)])
 
     @classmethod
     def from_state(cls, tables: Mapping[str, pa.Table]) -> Encoders:
@@ -437,6 +448,8 @@ class Encoders:
                 out.standards[site] = Standard(**table.to_pylist()[0])
             elif table.column_names == ["start", "length"]:
                 out.periods[site] = Period(**table.to_pylist()[0])
+            elif table.column_names == ["encoder", "reading", "version", "trained"]:
+                out.pretrained[site] = Origin(**table.to_pylist()[0])
             elif table.column_names[-1:] == ["rows"]:
                 out.vocabularies[site] = Vocabulary(table.combine_chunks())
             else:

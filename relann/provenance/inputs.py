@@ -15,9 +15,10 @@ from torch import Tensor
 from relann.algebra.engines.protocol import Ints
 from relann.algebra.plan import Plan, ProductSum, SegmentReduce, SparseProduct
 from relann.algebra.rowmaps import RowMaps, read_contents
-from relann.algebra.terms import Content, Encode, Key, Lift, Tokens, array_width
+from relann.algebra.terms import Content, Encode, Key, Lift, Pretrained, Tokens, array_width
 from relann.errors import DataError
 from relann.provenance.encoders import Encoders, Rows, Words, keys, numbers
+from relann.provenance.texts import Texts
 
 Mask = npt.NDArray[np.bool_]
 K = TypeVar("K")
@@ -32,6 +33,7 @@ class Inputs:
     lifts    (space, content) → vectors (0 where NULL), which rows are not NULL (None: all)
     codes    (space, Encode) → vectors
     words    (space, content, buckets) → words of texts
+    texts    (space, content, encoder) → texts as a pretrained encoder reads them
     filters  (space, content) → where a condition is true
     """
 
@@ -40,6 +42,7 @@ class Inputs:
     lifts: dict[tuple[int, Content], tuple[Tensor, Mask | None]] = field(default_factory=dict)
     codes: dict[tuple[int, Encode], Tensor] = field(default_factory=dict)
     words: dict[tuple[int, Content, int], Words] = field(default_factory=dict)
+    texts: dict[tuple[int, Content, str], Texts] = field(default_factory=dict)
     filters: dict[tuple[int, Content], Mask] = field(default_factory=dict)
 
     @classmethod
@@ -61,6 +64,10 @@ class Inputs:
                     place = (space, content, table.shape[0])
                     if place not in out.words:
                         out.words[place] = Words.of(maps.columns[space, content], table.shape[0])
+                case Pretrained(encoder, site, _, _, content):
+                    if (read := (space, content, encoder)) not in out.texts:
+                        origin, texts = encoders.pretrained[site], maps.columns[space, content]
+                        out.texts[read] = Texts.of(texts, origin.load(), origin.trained, dtype)
                 case SegmentReduce() | SparseProduct() | ProductSum():
                     for where in read_contents(step, plan):
                         if where not in out.filters:
@@ -79,6 +86,7 @@ class Inputs:
             rows(self.lifts, lambda a, r: (_taken(a[0], r), _full(a[1], r))),
             rows(self.codes, _taken),
             rows(self.words, lambda w, r: w.take(r)),
+            rows(self.texts, lambda t, r: t.take(r)),
             rows(self.filters, lambda a, r: a[r]),
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from relann.algebra.engines.protocol import Ints
 from relann.algebra.plan import Plan, arguments
@@ -18,6 +18,7 @@ from relann.provenance.encoders import Encoders
 from relann.provenance.inputs import Inputs, Mask
 from relann.provenance.parameters import Scope, generator_for, load, materialise
 from relann.provenance.steps import bind_step
+from relann.provenance.texts import Learner
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,36 @@ class Batch:
 class QueryModule(Scope):
     """The network a plan is: its parameters, under the names they have in the query.
 
-    Start values depend on `seed` and each parameter's name only.
+    Start values depend on `seed` and each parameter's name only; text encoders that are trained
+    start as they were pretrained. DataError where an encoder is not the one it was.
     """
 
     def __init__(
         self, plan: Plan, encoders: Encoders, seed: int = 0, dtype: torch.dtype = torch.float32
     ) -> None:
         super().__init__()
+        pretrained = {site: origin.load() for site, origin in encoders.pretrained.items()}
         self.plan = plan
         self.encoders = encoders
         self.dtype = dtype
         self._arrays = materialise(plan, encoders.sizes, seed, dtype, self)
         sites = [s.operation.site for s in plan.steps if isinstance(s.operation, Dropout)]
         self._generators = {site: generator_for(seed, site) for site in sites}
+        self._learners: dict[str, Learner] = {}
+        for site, origin in encoders.pretrained.items():
+            if origin.trained:
+                learner = Learner(pretrained[site], generator_for(seed, f"{site}.encoder"))
+                self._learners[site] = learner
+                for part, value in learner.state.items():
+                    name = f"{site}.encoder.{part}"
+                    self._arrays[name] = value
+                    self.put(name, value)
+
+    @property
+    def of_encoders(self) -> list[nn.Parameter]:
+        """The weights of the text encoders that are trained with the model."""
+        values = {id(v): v for a in self._learners.values() for v in a.state.values()}
+        return [v for v in values.values() if isinstance(v, nn.Parameter)]
 
     def inputs(self, maps: RowMaps) -> Inputs:
         """The content the steps read, encoded; `Inputs.take` slices it along `RowMaps.restrict`."""
@@ -82,6 +100,7 @@ class QueryModule(Scope):
             self._generators,
             stacks=stacks or {},
             uses=_uses(self.plan),
+            learners=self._learners,
         )
         for number in range(len(self.plan.steps)):
             around.bound.append(bind_step(around, number))

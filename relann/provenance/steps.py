@@ -43,6 +43,7 @@ from relann.algebra.terms import (
     Norm,
     Normalize,
     Parameter,
+    Pretrained,
     Scale,
     Term,
     Tokens,
@@ -136,6 +137,8 @@ def _term(around: Surroundings, step: Step, term: Term) -> Bound:
             return Bound(lambda values: gather(vectors, index))
         case Tokens():
             return _tokens(around, step, term)
+        case Pretrained():
+            return _pretrained(around, step, term)
         case Dot():
             return _dot(around, term)
         case Concat(parts):
@@ -339,6 +342,24 @@ def _tokens(around: Surroundings, step: Step, term: Tokens) -> Bound:
     incidence = Incidence.build(words.text, words.bucket, words.texts, buckets)
     index = Index.build(words.row_text, words.texts)
     return Bound(lambda values: gather(segment_mean(table, incidence), index))
+
+
+def _pretrained(around: Surroundings, step: Step, term: Pretrained) -> Bound:
+    """The product of each distinct text's vector, gathered to the rows."""
+    weight, bias = around.array(term.weight), around.array(term.bias)
+    texts = around.inputs.texts[step.space, term.content, term.encoder]
+    index = Index.build(texts.row_text, len(texts))
+    if texts.vectors is not None:
+        fixed = texts.vectors
+        return Bound(lambda values: gather(fixed @ weight, index) + bias)
+    tokens, learner, training = texts.tokens, around.learners[term.site], around.training
+    assert tokens is not None
+
+    def run(values: Values) -> Tensor:
+        vectors = learner.vectors(tokens, training()).to(weight.dtype)
+        return gather(vectors @ weight, index) + bias
+
+    return Bound(run)
 
 
 def _dot(around: Surroundings, term: Dot) -> Bound:

@@ -119,6 +119,6 @@ def test_any_query(con: duckdb.DuckDBPyConnection, text: str) -> None:
     event("bound")
     lower(node)
     try:
-        lower(optimise(node, Statistics(catalog.estimate)).node)
+        lower(optimise(node, Statistics(catalog.estimate, catalog.sketch)).node)
     except DataError:  # constants folded by the database, CAST('a' AS BOOLEAN)
         event("refused by the database")

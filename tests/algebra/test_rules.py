@@ -17,7 +17,8 @@ from tests.fixtures import bound, papers
 
 def _render(sql: str) -> str:
     con = papers()
-    statistics = Statistics(Catalog(con).estimate)
+    catalog = Catalog(con)
+    statistics = Statistics(catalog.estimate, catalog.sketch)
     optimised = optimise(bound(con, sql), statistics)
     fired = ", ".join(f"{n} ×{k}" for n, k in optimised.fired.items()) or "none"
     return "\n".join(
@@ -46,7 +47,7 @@ def test_running_window_over_gathered_rows() -> None:
         "SELECT c.dst, sum(linear(embedding(p.id, 2), 1)) OVER (PARTITION BY c.dst ORDER BY c.src) "
         "AS z FROM cites c JOIN paper p ON p.id = c.src",
     )
-    plan = lower(optimise(node, Statistics(Catalog(con).estimate)).node)
+    plan = lower(optimise(node, Statistics(Catalog(con).estimate, Catalog(con).sketch)).node)
     maps = build(plan, DuckDBEngine(con))
     (parts,) = maps.partitions.values()
     assert maps.gathers

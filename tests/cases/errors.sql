@@ -257,6 +257,36 @@ SELECT numeric(title) AS z FROM paper;
 -- |     SELECT numeric(title) AS z FROM paper
 -- |            ^^^^^^^^^^^^^
 
+-- case: text by an encoder that is not there
+SELECT text(title, 8, encoder => './nowhere') AS z FROM paper;
+-- | line 1, column 8: there is no text encoder `./nowhere`: ./nowhere is no folder
+-- |     SELECT text(title, 8, encoder => './nowhere') AS z FROM paper
+-- |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+
+-- case: text by an encoder without quotes
+SELECT text(title, 8, encoder => 8) AS z FROM paper;
+-- | line 1, column 8: `encoder =>` takes the name or the folder of a text encoder in quotes
+-- |     SELECT text(title, 8, encoder => 8) AS z FROM paper
+-- |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+
+-- case: text of a row, a column left out that is not there
+SELECT text(p, 8, exclude => [titel]) AS z FROM paper p;
+-- | line 1, column 31: text() does not read `titel`; it reads title, year, venue, open, seen, x, label, split. Did you mean `title`?
+-- |     SELECT text(p, 8, exclude => [titel]) AS z FROM paper p
+-- |                                   ^^^^^
+
+-- case: text of a column leaves nothing out
+SELECT text(title, 8, exclude => [year]) AS z FROM paper;
+-- | line 1, column 35: text() has no argument `exclude =>`; it takes encoder, share.
+-- |     SELECT text(title, 8, exclude => [year]) AS z FROM paper
+-- |                                       ^^^^
+
+-- case: text of a row above a group
+SELECT year, text(p, 8) AS z FROM paper p GROUP BY year;
+-- | line 1, column 14: text() stands above GROUP BY; write it inside an aggregate
+-- |     SELECT year, text(p, 8) AS z FROM paper p GROUP BY year
+-- |                  ^^^^^^^^^
+
 -- case: text of a number
 SELECT text(year, 8) AS z FROM paper;
 -- | line 1, column 8: text() takes VARCHAR, `paper.year` is INTEGER

@@ -438,3 +438,232 @@ WHERE q.venue = 1;
 -- |     %3   #1  [2]  Gather %2 by #0
 -- |     %4   #1  [2]  Apply relu(%3)
 -- |   result  #1: id, z = %4
+
+-- case: aggregate_before_join: a path of three hops never is a join of three hops
+SELECT a.src AS id, sum(x.x * y.x * z.x) AS paths
+FROM cites a JOIN cites b ON b.src = a.dst JOIN cites c ON c.src = b.dst
+JOIN paper x ON x.id = a.dst JOIN paper y ON y.id = b.dst JOIN paper z ON z.id = c.dst GROUP BY a.src;
+-- | fired: fold_alias_into_map ×3, aggregate_before_join ×1
+-- | π Map (id, paths)
+-- |   γ Aggregate by a.src
+-- |       aggregate 0 = sum(argument 0)
+-- |     π Map (a.src)
+-- |         argument 0 = (x.x * sum 1)  [32]
+-- |       ⋈ Join b.src = a.dst
+-- |         ⋈ Join x.id = a.dst
+-- |           ρ Alias a
+-- |             Scan cites (src, dst)
+-- |           π Map (x.id)
+-- |               x.x = x  [32]
+-- |             Scan paper (id, x)
+-- |         γ Aggregate by b.src
+-- |             sum 1 = sum(product 1)
+-- |           π Map (b.src)
+-- |               product 1 = (y.x * sum 0)  [32]
+-- |             ⋈ Join c.src = b.dst
+-- |               ⋈ Join y.id = b.dst
+-- |                 ρ Alias b
+-- |                   Scan cites (src, dst)
+-- |                 π Map (y.id)
+-- |                     y.x = x  [32]
+-- |                   Scan paper (id, x)
+-- |               γ Aggregate by c.src
+-- |                   sum 0 = sum(product 0)
+-- |                 π Map (c.src, product 0)
+-- |                   ⋈ Join z.id = c.dst
+-- |                     ρ Alias c
+-- |                       Scan cites (src, dst)
+-- |                     π Map (z.id)
+-- |                         z.x = x  [32]
+-- |                       Scan paper (id, x)
+-- |   rows, numbered once
+-- |     #0  Rows of paper → x, id
+-- |     #1  Rows of (cites c ⋈ #0 [z.id = c.dst]) → c.src, #0, sorted by c.src
+-- |     #2  Groups of #1 by c.src
+-- |     #3  Rows of ((cites b ⋈ #0 [y.id = b.dst]) ⋈ #2 [c.src = b.dst]) → #0, #2, b.src, sorted by b.src
+-- |     #4  Groups of #3 by b.src
+-- |     #5  Rows of ((cites a ⋈ #0 [x.id = a.dst]) ⋈ #4 [b.src = a.dst]) → #0, #4, a.src, sorted by a.src
+-- |     #6  Groups of #5 by a.src
+-- |   numbers, every epoch
+-- |     %0   #0  [32]  Lift x
+-- |     %1   #2  [32]  SparseProduct Σ %0 by #0
+-- |     %2   #4  [32]  ProductSum Σ %0 by #0 · %1 by #2
+-- |     %3   #6  [32]  ProductSum Σ %0 by #0 · %2 by #4
+-- |   result  #6: id, paths = %3
+
+-- case: aggregate_before_join: a relation that contributes no factor is counted
+SELECT a.src AS id, sum(linear(x.x, 4)) AS paths
+FROM cites a JOIN cites b ON b.src = a.dst JOIN paper x ON x.id = a.dst GROUP BY a.src;
+-- | fired: fold_alias_into_map ×1, aggregate_before_join ×1, push_term_below_join ×1, merge_maps ×1
+-- | π Map (id, paths)
+-- |   γ Aggregate by a.src
+-- |       aggregate 0 = sum(argument 0)
+-- |     π Map (a.src)
+-- |         argument 0 = (rows 0 * term 0)  [4]
+-- |       ⋈ Join x.id = a.dst
+-- |         ⋈ Join b.src = a.dst
+-- |           ρ Alias a
+-- |             Scan cites (src, dst)
+-- |           γ Aggregate by b.src
+-- |               rows 0 = count(*)
+-- |             π Map (b.src)
+-- |               ρ Alias b
+-- |                 Scan cites (src, dst)
+-- |         π Map (x.id)
+-- |             term 0 = linear(x, 4)  [4]
+-- |           Scan paper (id, x)
+-- |   rows, numbered once
+-- |     #0  Rows of paper → x, id
+-- |     #1  Rows of ((cites a ⋈ γ[b.src](cites b) [b.src = a.dst]) ⋈ #0 [x.id = a.dst]) → rows 0, #0, a.src, sorted by a.src
+-- |     #2  Groups of #1 by a.src
+-- |   numbers, every epoch
+-- |     %0   #0  [32]  Lift x
+-- |     %1   #0  [4]  MatMul linear(%0, 4)  m.linear_0.weight
+-- |     %2   #1  [1]  Lift rows 0
+-- |     %3   #2  [4]  SparseProduct Σ %2 · %1 by #0
+-- |   result  #2: id, paths = %3
+
+-- case: aggregate_before_join leaves the greatest of products alone
+SELECT a.src AS id, max(x.x * y.x) AS paths
+FROM cites a JOIN cites b ON b.src = a.dst JOIN paper x ON x.id = a.dst JOIN paper y ON y.id = b.dst GROUP BY a.src;
+-- | fired: fold_alias_into_map ×2
+-- | π Map (id, paths)
+-- |   γ Aggregate by a.src
+-- |       aggregate 0 = max(argument 0)
+-- |     π Map (a.src)
+-- |         argument 0 = (x.x * y.x)  [32]
+-- |       ⋈ Join y.id = b.dst
+-- |         ⋈ Join x.id = a.dst
+-- |           ⋈ Join b.src = a.dst
+-- |             ρ Alias a
+-- |               Scan cites (src, dst)
+-- |             ρ Alias b
+-- |               Scan cites (src, dst)
+-- |           π Map (x.id)
+-- |               x.x = x  [32]
+-- |             Scan paper (id, x)
+-- |         π Map (y.id)
+-- |             y.x = x  [32]
+-- |           Scan paper (id, x)
+-- |   rows, numbered once
+-- |     #0  Rows of paper → x, id
+-- |     #1  Rows of (((cites a ⋈ cites b [b.src = a.dst]) ⋈ #0 [x.id = a.dst]) ⋈ #0 [y.id = b.dst]) → #0, #0'1, a.src, sorted by a.src
+-- |     #2  Groups of #1 by a.src
+-- |   numbers, every epoch
+-- |     %0   #0  [32]  Lift x
+-- |     %1   #1  [32]  Gather %0 by #0
+-- |     %2   #1  [32]  Gather %0 by #0'1
+-- |     %3   #1  [32]  Apply (%1 * %2)
+-- |     %4   #2  [32]  SegmentReduce max %3
+-- |   result  #2: id, paths = %4
+
+-- case: aggregate_before_join leaves a cycle alone
+SELECT a.src AS id, sum(x.x * y.x) AS triangles
+FROM cites a JOIN cites b ON b.src = a.dst JOIN cites c ON c.src = b.dst AND c.dst = a.src
+JOIN paper x ON x.id = a.dst JOIN paper y ON y.id = b.dst GROUP BY a.src;
+-- | fired: fold_alias_into_map ×2
+-- | π Map (id, triangles)
+-- |   γ Aggregate by a.src
+-- |       aggregate 0 = sum(argument 0)
+-- |     π Map (a.src)
+-- |         argument 0 = (x.x * y.x)  [32]
+-- |       ⋈ Join y.id = b.dst
+-- |         ⋈ Join x.id = a.dst
+-- |           ⋈ Join c.src = b.dst AND c.dst = a.src
+-- |             ⋈ Join b.src = a.dst
+-- |               ρ Alias a
+-- |                 Scan cites (src, dst)
+-- |               ρ Alias b
+-- |                 Scan cites (src, dst)
+-- |             ρ Alias c
+-- |               Scan cites (src, dst)
+-- |           π Map (x.id)
+-- |               x.x = x  [32]
+-- |             Scan paper (id, x)
+-- |         π Map (y.id)
+-- |             y.x = x  [32]
+-- |           Scan paper (id, x)
+-- |   rows, numbered once
+-- |     #0  Rows of paper → x, id
+-- |     #1  Rows of ((((cites a ⋈ cites b [b.src = a.dst]) ⋈ cites c [c.src = b.dst AND c.dst = a.src]) ⋈ #0 [x.id = a.dst]) ⋈ #0 [y.id = b.dst]) → #0, #0'1, a.src, sorted by a.src
+-- |     #2  Groups of #1 by a.src
+-- |   numbers, every epoch
+-- |     %0   #0  [32]  Lift x
+-- |     %1   #2  [32]  ProductSum Σ %0 by #0 · %0 by #0'1
+-- |   result  #2: id, triangles = %1
+
+-- case: split_linear_of_concat: a pair's score from two products, each on papers
+SELECT c.src, c.dst, linear(relu(linear(concat(p.x, q.x), 16)), 1) AS score
+FROM cites c JOIN paper p ON p.id = c.src JOIN paper q ON q.id = c.dst;
+-- | fired: fold_alias_into_map ×2, split_linear_of_concat ×1, push_term_below_join ×3, drop_identity_map ×1, merge_maps ×2
+-- | π Map (src, dst)
+-- |     score = linear(relu((term 0 + term 1)), 1)  [1]
+-- |   ⋈ Join q.id = c.dst
+-- |     ⋈ Join p.id = c.src
+-- |       ρ Alias c
+-- |         Scan cites (src, dst)
+-- |       π Map (p.id)
+-- |           term 0 = linear(x, 16, bias => false, rows 0 to 32)  [16]
+-- |         Scan paper (id, x)
+-- |     π Map (q.id)
+-- |         term 1 = linear(x, 16, rows 32 to 64)  [16]
+-- |       Scan paper (id, x)
+-- |   rows, numbered once
+-- |     #0  Rows of paper → x, id
+-- |     #1  Rows of ((cites c ⋈ #0 [p.id = c.src]) ⋈ #0 [q.id = c.dst]) → #0, #0'1, c.src, c.dst
+-- |   numbers, every epoch
+-- |     %0   #0  [32]  Lift x
+-- |     %1   #0  [16]  MatMul linear(%0, 16, bias => false, rows 0 to 32)  m.linear_0.weight
+-- |     %2   #0  [16]  MatMul linear(%0, 16, rows 32 to 64)  m.linear_0.weight
+-- |     %3   #1  [16]  Gather %1 by #0
+-- |     %4   #1  [16]  Gather %2 by #0'1
+-- |     %5   #1  [16]  Apply (%3 + %4)
+-- |     %6   #1  [16]  Apply relu(%5)
+-- |     %7   #1  [1]  MatMul linear(%6, 1)  m.linear_1.weight
+-- |   result  #1: src, dst, score = %7
+
+-- case: split_linear_of_concat stays where the parts come from the join's own rows
+SELECT c.src, linear(concat(c.w, numeric(c.w)), 4) AS z FROM cites c JOIN paper p ON p.id = c.src;
+-- | fired: drop_identity_map ×1
+-- | π Map (src)
+-- |     z = linear(concat(c.w, numeric(c.w)), 4)  [4]
+-- |   ⋈ Join p.id = c.src
+-- |     ρ Alias c
+-- |       Scan cites (src, w)
+-- |     ρ Alias p
+-- |       Scan paper (id)
+-- |   rows, numbered once
+-- |     #0  Rows of (cites c ⋈ paper p [p.id = c.src]) → c.w, c.src
+-- |   numbers, every epoch
+-- |     %0   #0  [1]  Lift c.w
+-- |     %1   #0  [2]  Encode numeric(c.w)
+-- |     %2   #0  [3]  Concat concat(%0, %1)
+-- |     %3   #0  [4]  MatMul linear(%2, 4)  m.linear_0.weight
+-- |   result  #0: src, z = %3
+
+-- case: turn_division_into_product: a sum divided row by row is a sparse product too
+SELECT c.dst AS id, sum(linear(p.x, 16) / c.w) AS z FROM cites c JOIN paper p ON p.id = c.src GROUP BY c.dst;
+-- | fired: fold_alias_into_map ×1, turn_division_into_product ×1, push_term_below_join ×1, merge_maps ×1
+-- | π Map (id, z)
+-- |   γ Aggregate by c.dst
+-- |       aggregate 0 = sum(argument 0)
+-- |     π Map (c.dst)
+-- |         argument 0 = (term 0 * (1 / c.w))  [16]
+-- |       ⋈ Join p.id = c.src
+-- |         ρ Alias c
+-- |           Scan cites (src, dst, w)
+-- |         π Map (p.id)
+-- |             term 0 = linear(x, 16)  [16]
+-- |           Scan paper (id, x)
+-- |   rows, numbered once
+-- |     #0  Rows of paper → x, id
+-- |     #1  Rows of (cites c ⋈ #0 [p.id = c.src]) → #0, c.w, c.dst, sorted by c.dst
+-- |     #2  Groups of #1 by c.dst
+-- |   numbers, every epoch
+-- |     %0   #0  [32]  Lift x
+-- |     %1   #0  [16]  MatMul linear(%0, 16)  m.linear_0.weight
+-- |     %2   #1  [1]  Constant 1
+-- |     %3   #1  [1]  Lift c.w
+-- |     %4   #1  [1]  Apply (%2 / %3)
+-- |     %5   #2  [16]  SparseProduct Σ %4 · %1 by #0
+-- |   result  #2: id, z = %5

@@ -324,6 +324,7 @@ def network(data: Data, query: str, rewritten: bool = True) -> Network:
     program = Program.compile(body.query, body.span.text, data.catalog, layers, "m")
     plan = program.plan if rewritten else lower(program.node)
     maps = rowmaps.build(plan, DuckDBEngine(data.connection))
+    plan = maps.plan
     encoders = Encoders.fit(plan, maps)
     module = QueryModule(plan, encoders, seed=0, dtype=torch.float64)
     keys: dict[str, list[Row]] = {}

@@ -7,6 +7,7 @@ import logging
 import math
 from itertools import pairwise
 from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -115,7 +116,7 @@ def graph(labels: str = "VARCHAR") -> RowMaps:
 
 def test_a_straight_line_is_found() -> None:
     maps = regression()
-    trained = fit(maps.plan, maps, options(lr=0.1, epochs=200))
+    trained = fit(maps, options(lr=0.1, epochs=200))
     assert trained.weights["m.linear_0.weight"].item() == pytest.approx(3, abs=1e-3)
     assert trained.weights["m.linear_0.bias"].item() == pytest.approx(-1, abs=1e-3)
     curve = trained.curve.to_pylist()
@@ -123,17 +124,17 @@ def test_a_straight_line_is_found() -> None:
     assert curve[0]["loss"] > 1 > 1e-4 > curve[-1]["loss"]
     assert {row["metric"] for row in curve} == {"rmse"}
     assert [row["epoch"] for row in curve if row["best"]] == [trained.best_epoch]
-    result = evaluate(trained, maps.plan, maps).to_pylist()
+    result = evaluate(trained, maps).to_pylist()
     assert {r["metric"]: r["value"] for r in result}["r2"] == pytest.approx(1, abs=1e-4)
     assert {r["rows"] for r in result} == {12}
 
 
 def test_the_first_loss_is_the_one_worked_out_by_hand() -> None:
     maps = regression()
-    trained = fit(maps.plan, maps, options(lr=0.1, epochs=1, optimizer="sgd"))
+    trained = fit(maps, options(lr=0.1, epochs=1, optimizer="sgd"))
     train = [i for i, s in enumerate(splits()) if s == "train"]
     xs, ys = points()[train], (3 * points() - 1)[train]
-    untrained = fit(maps.plan, maps, options(train=False))
+    untrained = fit(maps, options(train=False))
     w = untrained.weights["m.linear_0.weight"].item()
     assert trained.curve["loss"][0].as_py() == pytest.approx(((w * xs - ys) ** 2).mean(), rel=1e-5)
     slope = (2 * (w * xs - ys) * xs).mean()
@@ -144,7 +145,7 @@ def test_the_first_loss_is_the_one_worked_out_by_hand() -> None:
 def test_every_optimizer_learns(optimizer: str) -> None:
     maps = regression()
     rate = 0.5 if optimizer == "adagrad" else 0.05
-    trained = fit(maps.plan, maps, options(lr=rate, epochs=60, optimizer=optimizer, clip=5.0))
+    trained = fit(maps, options(lr=rate, epochs=60, optimizer=optimizer, clip=5.0))
     loss = trained.curve["loss"].to_pylist()
     assert loss[-1] < loss[0] / 2
 
@@ -152,20 +153,20 @@ def test_every_optimizer_learns(optimizer: str) -> None:
 def test_weight_decay_and_momentum_and_clip_change_the_result() -> None:
     maps = regression()
     base = {"optimizer": "sgd", "lr": 0.01, "epochs": 5}
-    plain = fit(maps.plan, maps, options(**base))
+    plain = fit(maps, options(**base))
     for more in ({"momentum": 0.9}, {"weight_decay": 0.5}, {"clip": 0.1}, {"loss": "mae"}):
-        other = fit(maps.plan, maps, options(**base, **more))
+        other = fit(maps, options(**base, **more))
         assert other.weights["m.linear_0.weight"] != plain.weights["m.linear_0.weight"]
 
 
 def test_classes_through_a_join_and_a_sum_are_learned() -> None:
     maps = graph()
-    trained = fit(maps.plan, maps, options(epochs=80, lr=0.05))
+    trained = fit(maps, options(epochs=80, lr=0.05))
     assert trained.head.classes.to_pylist() == ["down", "up"]
     assert max(trained.curve["validation"].to_pylist()) > 0.8
-    found = {r["metric"]: r["value"] for r in evaluate(trained, maps.plan, maps).to_pylist()}
+    found = {r["metric"]: r["value"] for r in evaluate(trained, maps).to_pylist()}
     assert found["accuracy"] > 0.7
-    table = predict(trained, maps.plan, maps)
+    table = predict(trained, maps)
     assert table.column_names == ["id", "y", "prediction", "probability", "scores"]
     assert table.num_rows == ROWS
     assert set(table["prediction"].to_pylist()) <= {"up", "down"}
@@ -176,9 +177,7 @@ def test_classes_through_a_join_and_a_sum_are_learned() -> None:
 def test_the_same_seed_gives_the_same_bits() -> None:
     maps = graph()
     for more in ({}, {"batch_size": 10}):
-        first, second, other = (
-            fit(maps.plan, maps, options(epochs=5, seed=s, **more)) for s in (1, 1, 2)
-        )
+        first, second, other = (fit(maps, options(epochs=5, seed=s, **more)) for s in (1, 1, 2))
         assert all(torch.equal(first.weights[n], second.weights[n]) for n in first.weights)
         timeless = [c for c in first.curve.column_names if c != "seconds"]
         assert first.curve.select(timeless) == second.curve.select(timeless)
@@ -189,27 +188,27 @@ def test_training_leaves_the_global_generators_alone() -> None:
     maps = graph()
     torch.manual_seed(3)
     before = torch.random.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    first = fit(maps.plan, maps, options(epochs=3))
+    first = fit(maps, options(epochs=3))
     after = torch.random.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
     assert torch.equal(before[0], after[0])
     assert before[1] == after[1]
     torch.manual_seed(4)
-    second = fit(maps.plan, maps, options(epochs=3))
+    second = fit(maps, options(epochs=3))
     assert all(torch.equal(first.weights[n], second.weights[n]) for n in first.weights)
 
 
 def test_a_batch_of_all_rows_is_the_whole() -> None:
     maps = graph()
-    whole = fit(maps.plan, maps, options(epochs=3))
-    once = fit(maps.plan, maps, options(epochs=3, batch_size=1000))
+    whole = fit(maps, options(epochs=3))
+    once = fit(maps, options(epochs=3, batch_size=1000))
     assert all(torch.equal(whole.weights[n], once.weights[n]) for n in whole.weights)
 
 
 def test_batches_take_every_training_row_once() -> None:
     """One step of plain gradient descent on batches of one, by hand."""
     maps = regression()
-    trained = fit(maps.plan, maps, options(epochs=1, batch_size=1, optimizer="sgd", lr=0.1, seed=5))
-    start = fit(maps.plan, maps, options(train=False, seed=5))
+    trained = fit(maps, options(epochs=1, batch_size=1, optimizer="sgd", lr=0.1, seed=5))
+    start = fit(maps, options(train=False, seed=5))
     w, b = (start.weights[f"m.linear_0.{n}"].item() for n in ("weight", "bias"))
     train = [i for i, s in enumerate(splits()) if s == "train"]
     for i in np.random.default_rng(5).permutation(len(train)):
@@ -223,18 +222,18 @@ def test_batches_take_every_training_row_once() -> None:
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_predictions_do_not_depend_on_the_batch_size(size: int) -> None:
     maps = graph()
-    trained = fit(maps.plan, maps, options(epochs=3))
-    whole = predict(trained, maps.plan, maps)
-    parts = predict(trained, maps.plan, maps, batch_size=size)
+    trained = fit(maps, options(epochs=3))
+    whole = predict(trained, maps)
+    parts = predict(trained, maps, batch_size=size)
     assert parts["prediction"] == whole["prediction"]
     assert parts["probability"].to_pylist() == pytest.approx(whole["probability"].to_pylist())
-    some = predict(trained, maps.plan, maps, np.array([3, 8, 50]), batch_size=size)
+    some = predict(trained, maps, np.array([3, 8, 50]), batch_size=size)
     assert some["id"].to_pylist() == [3, 8, 50]
     assert some["probability"].to_pylist() == pytest.approx(
         [whole["probability"][i].as_py() for i in (3, 8, 50)]
     )
-    one = evaluate(trained, maps.plan, maps, "val", batch_size=size)["value"].to_pylist()
-    assert one == pytest.approx(evaluate(trained, maps.plan, maps, "val")["value"].to_pylist())
+    one = evaluate(trained, maps, "val", batch_size=size)["value"].to_pylist()
+    assert one == pytest.approx(evaluate(trained, maps, "val")["value"].to_pylist())
 
 
 def test_content_is_encoded_once_for_all_batches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +243,7 @@ def test_content_is_encoded_once_for_all_batches(monkeypatch: pytest.MonkeyPatch
         Inputs, "read", classmethod(lambda cls, *a: read.append(a) or original(cls, *a))
     )
     maps = graph()
-    fit(maps.plan, maps, options(epochs=3, batch_size=10))
+    fit(maps, options(epochs=3, batch_size=10))
     assert len(read) == 1
 
 
@@ -255,7 +254,7 @@ def test_row_maps_are_bound_once_over_many_epochs(monkeypatch: pytest.MonkeyPatc
         QueryModule, "bind", lambda self, *a, **k: bound.append(a) or original(self, *a, **k)
     )
     maps = graph()
-    fit(maps.plan, maps, options(epochs=20))
+    fit(maps, options(epochs=20))
     assert len(bound) == 2  # training and validation
 
 
@@ -269,7 +268,7 @@ def test_encoders_see_only_what_training_rows_reach() -> None:
     key = draft.term(0, Lookup(Parameter("m.e.weight", (2,), "normal"), Key("m.e", (K,))))
     step = linear(draft, draft.term(0, Apply("add", (draft.value(code), draft.value(key)))), 1)
     maps = finished(draft, step, xs)
-    trained = fit(maps.plan, maps, options(epochs=1))
+    trained = fit(maps, options(epochs=1))
     assert trained.encoders.standards["m.n"].mean == 2
     assert trained.encoders.vocabularies["m.e"].table["p0"].to_pylist() == [1, 2]
 
@@ -284,12 +283,12 @@ def test_the_best_epoch_is_kept_and_patience_stops() -> None:
     step = draft.term(0, Apply("add", (draft.value(key), draft.value(draft.term(0, Lift(X))))))
     wild = linear(draft, step, 1)
     maps = finished(draft, wild, rng.normal(size=ROWS).tolist())
-    trained = fit(maps.plan, maps, options(epochs=300, lr=0.1, patience=7))
+    trained = fit(maps, options(epochs=300, lr=0.1, patience=7))
     curve = trained.curve.to_pylist()
     assert len(curve) == trained.best_epoch + 7 < 300
     best = min(curve, key=lambda e: e["validation"])
     assert best["epoch"] == trained.best_epoch
-    found = evaluate(trained, maps.plan, maps, "val").to_pylist()
+    found = evaluate(trained, maps, "val").to_pylist()
     rmse = {r["metric"]: r["value"] for r in found}["rmse"]
     assert rmse == pytest.approx(best["validation"], rel=1e-5)  # the weights of that epoch
 
@@ -297,7 +296,7 @@ def test_the_best_epoch_is_kept_and_patience_stops() -> None:
 @pytest.mark.parametrize("metric", ["loss", "mae", "r2"])
 def test_the_metric_decides_which_epoch_is_best(metric: str) -> None:
     maps = regression()
-    trained = fit(maps.plan, maps, options(epochs=10, metric=metric, lr=0.5))
+    trained = fit(maps, options(epochs=10, metric=metric, lr=0.5))
     values = trained.curve["validation"].to_pylist()
     best = max(values) if metric == "r2" else min(values)
     assert values.index(best) + 1 == trained.best_epoch
@@ -306,11 +305,11 @@ def test_the_metric_decides_which_epoch_is_best(metric: str) -> None:
 def test_validation_runs_as_prediction_does_and_training_does_not() -> None:
     """Dropout draws in every epoch, also after the first validation, and never in validation."""
     maps = graph()
-    trained = fit(maps.plan, maps, options(epochs=4, lr=1e-12, metric="log_loss"))
+    trained = fit(maps, options(epochs=4, lr=1e-12, metric="log_loss"))
     losses = trained.curve["loss"].to_pylist()
     assert len(set(losses)) == 4
     assert all(abs(a - b) > 1e-6 for a, b in pairwise(losses))
-    found = evaluate(trained, maps.plan, maps, "val").to_pylist()
+    found = evaluate(trained, maps, "val").to_pylist()
     best = trained.curve["validation"][trained.best_epoch - 1].as_py()
     assert {r["metric"]: r["value"] for r in found}["log_loss"] == pytest.approx(best, rel=1e-6)
 
@@ -321,7 +320,7 @@ def test_between_equal_metrics_less_loss_is_better() -> None:
     draft.space(ROWS, x=xs.tolist())
     step = linear(draft, draft.term(0, Lift(X)), 2)
     maps = finished(draft, step, ["a" if x > 0 else "b" for x in xs], "VARCHAR")
-    trained = fit(maps.plan, maps, options(epochs=30, lr=0.1))
+    trained = fit(maps, options(epochs=30, lr=0.1))
     assert trained.curve["validation"].to_pylist()[-5:] == [1.0] * 5
     assert trained.best_epoch == 30
 
@@ -330,11 +329,11 @@ def test_without_validation_rows_the_last_epoch_is_kept() -> None:
     maps = regression()
     rows = [s if s != "val" else None for s in splits()]
     maps.columns[0, S] = pa.array(rows)
-    trained = fit(maps.plan, maps, options(epochs=4))
+    trained = fit(maps, options(epochs=4))
     assert trained.best_epoch == 4
     assert trained.curve["validation"].to_pylist() == [None] * 4
     with pytest.raises(DataError, match=r"`patience` waits .* no validation rows"):
-        fit(maps.plan, maps, options(patience=2))
+        fit(maps, options(patience=2))
 
 
 def test_a_prediction_over_windows_and_stacks_learns_from_the_rows_asked_for() -> None:
@@ -348,19 +347,19 @@ def test_a_prediction_over_windows_and_stacks_learns_from_the_rows_asked_for() -
     stacked = draft.step(both, 1, Stacked((value, gathered)))
     step = draft.partition(both, linear(draft, stacked, 1), "sum", np.repeat(np.arange(6), 5))
     maps = finished(draft, step, np.arange(30.0).tolist())
-    whole = fit(maps.plan, maps, options(epochs=3))
-    scores = predict(whole, maps.plan, maps)["prediction"].to_pylist()
+    whole = fit(maps, options(epochs=3))
+    scores = predict(whole, maps)["prediction"].to_pylist()
     for size in (4, 30):
-        parts = predict(whole, maps.plan, maps, batch_size=size)["prediction"]
+        parts = predict(whole, maps, batch_size=size)["prediction"]
         assert parts.to_pylist() == pytest.approx(scores)
     rows = np.array([2, 21])
-    some = predict(whole, maps.plan, maps, rows)
+    some = predict(whole, maps, rows)
     assert some["id"].to_pylist() == [2, 21]
     assert some["prediction"].to_pylist() == pytest.approx([scores[2], scores[21]])
-    rmse = evaluate(whole, maps.plan, maps, "val")["value"][1].as_py()
+    rmse = evaluate(whole, maps, "val")["value"][1].as_py()
     val = [i for i, s in enumerate(splits(30)) if s == "val"]
     assert rmse == pytest.approx(math.sqrt(np.mean([(scores[i] - i) ** 2 for i in val])), rel=1e-5)
-    assert fit(maps.plan, maps, options(epochs=3, batch_size=5)).best_epoch
+    assert fit(maps, options(epochs=3, batch_size=5)).best_epoch
 
 
 # -- predictions -----------------------------------------------------------------------------------
@@ -368,59 +367,60 @@ def test_a_prediction_over_windows_and_stacks_learns_from_the_rows_asked_for() -
 
 def test_null_predictions_are_null() -> None:
     maps = regression()
-    trained = fit(maps.plan, maps, options(epochs=1))
+    trained = fit(maps, options(epochs=1))
     draft = Draft()
     draft.space(2, x=[None, 1.0])
     step = linear(draft, draft.term(0, Lift(X)), 1)
     new = finished(draft, step, [1.0, 2.0])
-    values = predict(trained, new.plan, new)["prediction"].to_pylist()
+    values = predict(trained, new)["prediction"].to_pylist()
     assert values[0] is None
     assert values[1] is not None
 
 
 def test_a_model_predicts_without_label_and_split() -> None:
     maps = regression()
-    trained = fit(maps.plan, maps, options(epochs=1))
+    trained = fit(maps, options(epochs=1))
     plan = Plan(maps.plan.spaces, maps.plan.steps, 0, (("id", ID),), maps.plan.values)
-    assert predict(trained, plan, maps).column_names == ["id", "prediction"]
+    bare = replace(maps, plan=plan)
+    assert predict(trained, bare).column_names == ["id", "prediction"]
     with pytest.raises(QueryError, match="the output has no column `y` for the label"):
-        evaluate(trained, plan, maps)
+        evaluate(trained, bare)
 
 
 def test_an_empty_output_predicts_nothing() -> None:
     maps = graph()
-    trained = fit(maps.plan, maps, options(epochs=1))
+    trained = fit(maps, options(epochs=1))
     none = maps.restrict(np.array([], dtype=np.int64))
     for size in (None, 5):
-        table = predict(trained, maps.plan, none, batch_size=size)
+        table = predict(trained, none, batch_size=size)
         assert table.num_rows == 0
         assert table["prediction"].type == pa.string()
 
 
 def test_evaluation_of_what_is_not_there() -> None:
     maps = regression()
-    trained = fit(maps.plan, maps, options(epochs=1))
+    trained = fit(maps, options(epochs=1))
     with pytest.raises(QueryError, match=r"no split is called 'tset'.* Did you mean `test`"):
-        evaluate(trained, maps.plan, maps, "tset")
-    assert evaluate(trained, maps.plan, maps, None)["rows"][0].as_py() == ROWS
-    valid = evaluate(trained, maps.plan, maps, "validation")
-    assert valid == evaluate(trained, maps.plan, maps, "val")
+        evaluate(trained, maps, "tset")
+    assert evaluate(trained, maps, None)["rows"][0].as_py() == ROWS
+    valid = evaluate(trained, maps, "validation")
+    assert valid == evaluate(trained, maps, "val")
     maps.columns[0, S] = pa.array(["train"] * ROWS)
     with pytest.raises(DataError, match="no labelled test rows"):
-        evaluate(trained, maps.plan, maps)
+        evaluate(trained, maps)
 
 
 def test_an_untrained_model_has_start_values_and_encoders() -> None:
     maps = graph()
-    untrained = fit(maps.plan, maps, options(train=False))
+    untrained = fit(maps, options(train=False))
     assert untrained.best_epoch is None
     assert untrained.curve.num_rows == 0
     start = QueryModule(maps.plan, untrained.encoders, 0).state()
     assert all(torch.equal(start[n], t) for n, t in untrained.weights.items())
-    bare = fit(maps.plan, maps, Options(train=False))
-    assert predict(bare, maps.plan, maps)["prediction"].type == pa.list_(pa.float32())
+    bare = fit(maps, Options(train=False))
+    assert predict(bare, maps)["prediction"].type == pa.list_(pa.float32())
     with pytest.raises(QueryError, match="this model has no label"):
-        evaluate(bare, maps.plan, maps)
+        evaluate(bare, maps)
 
 
 # -- mistakes --------------------------------------------------------------------------------------
@@ -428,7 +428,7 @@ def test_an_untrained_model_has_start_values_and_encoders() -> None:
 
 def error_of(maps: RowMaps, **values: Any) -> Exception:
     with pytest.raises((QueryError, DataError)) as caught:
-        fit(maps.plan, maps, options(**values))
+        fit(maps, options(**values))
     return caught.value
 
 
@@ -444,7 +444,7 @@ def test_columns_that_are_not_there_are_named_with_what_is() -> None:
     error = error_of(regression(), split="id")
     assert "split column `id` is INTEGER; it must be text" in str(error)
     with pytest.raises(QueryError, match="a model needs a label to train"):
-        fit(regression().plan, regression(), Options())
+        fit(regression(), Options())
 
 
 def test_labels_that_teach_nothing() -> None:
@@ -459,7 +459,7 @@ def test_labels_that_teach_nothing() -> None:
 def test_rows_without_label_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     maps = regression({0: None, 3: None})
     with caplog.at_level(logging.INFO, "relann"):
-        trained = fit(maps.plan, maps, options(epochs=1))
+        trained = fit(maps, options(epochs=1))
     assert trained.rows == {"train": 35, "val": 11, "test": 12}
     assert "1 of 36 train rows have no label and are not used" in caplog.text
     assert "35 train, 11 val, 12 test, of 60 rows" in caplog.text
@@ -504,10 +504,10 @@ def test_one_learned_column_is_the_prediction() -> None:
     maps = regression()
     two = Plan(maps.plan.spaces, maps.plan.steps, 0, maps.plan.contents, (("a", 0), ("b", 1)))
     with pytest.raises(QueryError, match=r"2 learned columns \(a, b\); exactly one"):
-        fit(two, maps, options())
+        fit(replace(maps, plan=two), options())
     none = Plan(maps.plan.spaces, maps.plan.steps, 0, maps.plan.contents, ())
     with pytest.raises(QueryError, match=r"no learned column.*id, y, s are content"):
-        fit(none, maps, options())
+        fit(replace(maps, plan=none), options())
 
 
 def test_nothing_to_train() -> None:
@@ -562,9 +562,8 @@ def test_without_a_split_column_rows_are_split_by_content(caplog: pytest.LogCapt
         draft.space(len(ids), x=[0.0] * len(ids))
         maps = finished(draft, draft.term(0, Lift(X)), [1.0] * len(ids))
         maps.columns[0, ID] = pa.array(ids)
-        plan = maps.plan
-        plan = Plan(plan.spaces, plan.steps, 0, plan.contents[:2], plan.values)
-        found = split_rows(plan, maps, None, "y", seed)
+        plan = replace(maps.plan, contents=maps.plan.contents[:2])
+        found = split_rows(replace(maps, plan=plan), None, "y", seed)
         return {ids[r]: name for name, rows in found.items() for r in rows}
 
     whole = by_id(list(range(5000)))
@@ -580,20 +579,18 @@ def test_without_a_split_column_rows_are_split_by_content(caplog: pytest.LogCapt
     assert by_id(list(range(5000)), seed=1) != whole
     maps = regression()
     with caplog.at_level(logging.INFO, "relann"):
-        trained = fit(maps.plan, maps, Options(label="y", epochs=1))
+        trained = fit(maps, Options(label="y", epochs=1))
     assert "split 80/10/10 by a hash" in caplog.text
     assert sum(trained.rows.values()) == ROWS
 
 
 def test_the_label_does_not_decide_the_split() -> None:
     maps, other = regression(), regression(dict.fromkeys(range(ROWS), 2.0))
-    for plan in (maps.plan,):
-        first = split_rows(plan, maps, None, "y", 0)
-        second = split_rows(plan, other, None, "y", 0)
-        assert all((first[n] == second[n]).all() for n in first)
+    first, second = split_rows(maps, None, "y", 0), split_rows(other, None, "y", 0)
+    assert all((first[n] == second[n]).all() for n in first)
     bare = Plan(maps.plan.spaces, maps.plan.steps, 0, maps.plan.contents[1:2], maps.plan.values)
     with pytest.raises(QueryError, match="select a key as well"):
-        split_rows(bare, maps, None, "y", 0)
+        split_rows(replace(maps, plan=bare), None, "y", 0)
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation"])
@@ -601,7 +598,7 @@ def test_validation_has_three_names(name: str) -> None:
     maps = regression()
     values = [name if s == "val" else s for s in splits()]
     maps.columns[0, S] = pa.array(values).dictionary_encode()
-    assert fit(maps.plan, maps, options(epochs=1)).rows["val"] == 12
+    assert fit(maps, options(epochs=1)).rows["val"] == 12
 
 
 # -- the progress line -----------------------------------------------------------------------------
@@ -611,13 +608,13 @@ def test_progress_is_shown_on_a_terminal_only(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     maps = regression()
-    fit(maps.plan, maps, options(epochs=2))
+    fit(maps, options(epochs=2))
     assert capfd.readouterr() == ("", "")
     screen = io.StringIO()
     monkeypatch.setattr(
         progress, "Console", lambda stderr: Console(file=screen, force_terminal=True, width=120)
     )
-    fit(maps.plan, maps, options(epochs=2))
+    fit(maps, options(epochs=2))
     assert "epoch 2  loss" in screen.getvalue()
     assert "validation rmse" in screen.getvalue()
     assert capfd.readouterr() == ("", "")
@@ -625,11 +622,11 @@ def test_progress_is_shown_on_a_terminal_only(
 
 def test_trained_weights_must_fit_the_plan() -> None:
     maps = regression()
-    trained = fit(maps.plan, maps, options(epochs=1))
+    trained = fit(maps, options(epochs=1))
     with pytest.raises(DataError, match=r"`m\.embedding_0\.weight` follows keys that were never"):
-        predict(trained, graph().plan, graph())
+        predict(trained, graph())
     draft = Draft()
     draft.space(1, x=[1.0])
     other = finished(draft, linear(draft, draft.term(0, Lift(X)), 2), [1.0])
     with pytest.raises(DataError, match=r"`m\.linear_0\.weight` has shape \(1, 1\) in the weights"):
-        predict(trained, other.plan, other)
+        predict(trained, other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
+from typing import cast
 
 from relann.algebra.nodes import (
     Aggregate,
@@ -61,6 +62,8 @@ def push_term_below_join(node: Node, statistics: Statistics) -> Node | None:
             continue
         filled = join.kind == "full" or (join.kind in ("left", "asof_left") and number == 1)
         terms = list(_one_sided(node, side, filled))
+        if not terms:
+            continue
         joined = statistics.rows(node.source)
         moved = [
             t
@@ -81,21 +84,25 @@ def split_linear_of_concat(node: Node, statistics: Statistics) -> Node | None:
     """
     if not isinstance(node, Map) or _join_below(node.source)[1] is None:
         return None
-    joined = statistics.rows(node.source)
 
     def change(term: Term) -> Term | None:
         match term:
             case Linear(Concat() as whole, _, _, None, 1, None):
-                parts = _parts(term, whole)
-                apart = sum(_part_cost(part, node.source, joined, statistics) for part in parts)
+                parts, joined = _parts(term, whole), statistics.rows(node.source)
+                costs = [_part_cost(part, node.source, joined, statistics) for part in parts]
                 stay = joined * whole.width * (term.width + MOVE)
-                return reduce(lambda a, b: Apply("add", (a, b)), parts) if apart < stay else None
+                if sum(costs) < stay:
+                    return reduce(_added, parts[1:], cast(Term, parts[0]))
         return None
 
     outputs = tuple(
         (n, v.transformed(change) if isinstance(v, Term) else v) for n, v in node.outputs
     )
     return Map(node.source, outputs) if outputs != node.outputs else None
+
+
+def _added(a: Term, b: Term) -> Term:
+    return Apply("add", (a, b))
 
 
 def _parts(linear: Linear, whole: Concat) -> list[Linear]:
@@ -129,7 +136,8 @@ def _one_sided(node: Map, side: Node, filled: bool) -> Iterator[Term]:
     found: dict[Term, None] = {}
 
     def visit(term: Term) -> None:
-        if term.columns and term.columns <= names and _worth(term) and _movable(term, filled):
+        whole = term.columns and term.columns <= names and not _meets(term, side)
+        if whole and _worth(term) and _movable(term, filled):
             found[term] = None
         else:
             for child in term.children:
@@ -139,6 +147,19 @@ def _one_sided(node: Map, side: Node, filled: bool) -> Iterator[Term]:
         if isinstance(value, Term):
             visit(value)
     return iter(found)
+
+
+def _meets(term: Term, side: Node) -> bool:
+    """Whether a term brings together columns of several relations that a side is joined from.
+
+    Such a term stays where the query has it: its parts move, and the joins stay one query, whose
+    rows nobody stops to number halfway.
+    """
+    _, join = _join_below(side)
+    if join is None:
+        return False
+    inside = [part for part in join.sources if term.columns <= set(part.names)]
+    return _meets(term, inside[0]) if inside else True
 
 
 def _fewest(term: Term, side: Node, statistics: Statistics) -> int:

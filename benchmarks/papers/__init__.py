@@ -1,0 +1,1 @@
+"""Published models as queries: how accurate they become."""

@@ -1,0 +1,213 @@
+"""Steps of a plan rewritten: what is fused, what moves once the row maps say how many rows there are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from relann.algebra.plan import (
+    Gather,
+    Operation,
+    Plan,
+    ProductSum,
+    SegmentReduce,
+    SparseProduct,
+    Stacked,
+    Step,
+    argument,
+    arguments,
+)
+from relann.algebra.rules.linear import MOVE
+from relann.algebra.terms import (
+    Apply,
+    Concat,
+    Constant,
+    Content,
+    Dot,
+    Field,
+    LeakyRelu,
+    Learned,
+    Linear,
+    Norm,
+    Normalize,
+    Scale,
+    Term,
+)
+
+
+def refine(plan: Plan, counts: Mapping[int, int]) -> Plan:
+    """The plan with every step where it runs on the fewest rows, `counts` being those of the spaces.
+
+    Spaces stay as they are; values keep their meaning.
+    """
+    moving = _Moving(plan, counts)
+    for step in plan.steps:
+        moving.take(step)
+    outputs = [moving.places[v] for _, v in plan.values]
+    steps, outputs = drop_unread(moving.steps, outputs)
+    steps, outputs = fuse_gather_scale_sum(steps, outputs)
+    steps, outputs = drop_unread(steps, outputs)
+    named = tuple((n, v) for (n, _), v in zip(plan.values, outputs, strict=True))
+    return replace(plan, steps=tuple(steps), values=named)
+
+
+_STRICT = (Apply, Concat, Dot, LeakyRelu, Linear, Normalize, Norm, Scale)
+"""Terms of nothing but other terms, NULL where one of them is."""
+
+
+@dataclass
+class _Moving:
+    """f(gather(x)) = gather(f(x)): a step of one gathered row runs before the gather, on fewer rows.
+
+    places   for each step of the plan the step that holds its value now
+    """
+
+    plan: Plan
+    counts: Mapping[int, int]
+    steps: list[Step] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    known: dict[Step, int] = field(default_factory=dict)
+
+    def take(self, step: Step) -> None:
+        """The next step of the plan, below its gather where that is cheaper."""
+        operation = renumbered(step.operation, dict(enumerate(self.places)))
+        moved = self._below(step, operation) if isinstance(operation, Term) else None
+        made = self._add(replace(step, operation=operation)) if moved is None else moved
+        self.places.append(made)
+
+    def _add(self, step: Step) -> int:
+        if step not in self.known:
+            self.known[step] = len(self.steps)
+            self.steps.append(step)
+        return self.known[step]
+
+    def _below(self, step: Step, term: Term) -> int | None:
+        """The gather of the term over the rows that all its arguments are gathered from."""
+        if not isinstance(term, _STRICT) or term.contents or term.sees_other_rows:
+            return None
+        inputs = {k: self.steps[k].operation for k in arguments(term)}
+        found = {k: op for k, op in inputs.items() if isinstance(op, Gather)}
+        alone = {k: op for k, op in inputs.items() if k not in found}
+        vias = {(self.steps[op.source].space, op.via) for op in found.values()}
+        if len(vias) != 1 or not all(_is_one_row(op) for op in alone.values()):
+            return None
+        ((space, via),) = vias
+        if not self._cheaper(step, term, space):
+            return None
+        fresh = {k: op.source for k, op in found.items()}
+        for k in alone:
+            fresh[k] = self._add(replace(self.steps[k], space=space))
+        below = self._add(Step(space, step.width, renumbered(term, fresh)))
+        return self._add(Step(step.space, step.width, Gather(below, via)))
+
+    def _cheaper(self, step: Step, term: Term, space: int) -> bool:
+        here, there = self.counts[step.space], self.counts[space]
+        work = MOVE * term.width
+        if isinstance(term, Linear):
+            work += term.argument.width * term.width // term.heads
+        moved = max(self.steps[k].width for k in arguments(term))
+        return there * work + MOVE * here * term.width < here * work + MOVE * here * moved
+
+
+def _is_one_row(operation: Operation) -> bool:
+    """Whether a value is one row that stands for all, whatever the space."""
+    match operation:
+        case Constant():
+            return True
+        case Learned(_, None):
+            return True
+    return False
+
+
+def fuse_gather_scale_sum(steps: list[Step], outputs: list[int]) -> tuple[list[Step], list[int]]:
+    """Σ_{r in group} w_r · x[via_r] = (A·x)_group, A sparse: no row of width w for each pair.
+
+    Fires on a sum over a gather, over a gather times one number for each row or for each head of
+    a row, or over a product of gathers, when nothing else reads the wide values in between.
+    """
+    uses = Counter(k for s in steps for k in arguments(s.operation)) + Counter(outputs)
+    fused: list[Step] = []
+    for step in steps:
+        match step.operation:
+            case SegmentReduce(source, "sum", where) if uses[source] == 1:
+                product = _as_product(steps, source, where, uses)
+                fused.append(step if product is None else replace(step, operation=product))
+            case _:
+                fused.append(step)
+    return fused, outputs
+
+
+def _as_product(
+    steps: list[Step], source: int, where: Content | None, uses: Counter[int]
+) -> SparseProduct | ProductSum | None:
+    operation = steps[source].operation
+    if isinstance(operation, Gather):
+        return SparseProduct(operation.source, operation.via, None, where)
+    factors = _factors(steps, source, uses)
+    if factors is not None and len({steps[k].width for k, _ in factors}) == 1:
+        return ProductSum(factors, where)
+    match operation:
+        case Apply("mul", (Field() as left, Field() as right)):
+            first, second = (int(f.name[1:]) for f in (left, right))
+            pairs = [p for p in ((first, second), (second, first)) if steps[p[1]].width == 1]
+        case Scale(Field() as wide_field, Field() as scale_field):
+            pairs = [(int(wide_field.name[1:]), int(scale_field.name[1:]))]
+        case _:
+            return None
+    for wide, scale in pairs:
+        gather = steps[wide].operation
+        if isinstance(gather, Gather) and uses[wide] == 1:
+            return SparseProduct(gather.source, gather.via, scale, where)
+    return None
+
+
+def _factors(
+    steps: list[Step], source: int, uses: Counter[int]
+) -> tuple[tuple[int, Content], ...] | None:
+    """The gathers that a value read once is the product of; None if it is of anything else."""
+    if uses[source] != 1:
+        return None
+    match steps[source].operation:
+        case Gather(inner, via):
+            return ((inner, via),)
+        case Apply("mul", (Field() as left, Field() as right)):
+            parts = [_factors(steps, int(f.name[1:]), uses) for f in (left, right)]
+            if parts[0] is not None and parts[1] is not None:
+                return parts[0] + parts[1]
+    return None
+
+
+def drop_unread(steps: list[Step], outputs: list[int]) -> tuple[list[Step], list[int]]:
+    """The steps the outputs need, renumbered."""
+    needed: set[int] = set()
+    stack = list(outputs)
+    while stack:
+        number = stack.pop()
+        if number not in needed:
+            needed.add(number)
+            stack.extend(arguments(steps[number].operation))
+    order = sorted(needed)
+    fresh = {old: new for new, old in enumerate(order)}
+    kept = [replace(steps[o], operation=renumbered(steps[o].operation, fresh)) for o in order]
+    return kept, [fresh[o] for o in outputs]
+
+
+def renumbered(operation: Operation, fresh: Mapping[int, int]) -> Operation:
+    match operation:
+        case Term():
+            values: dict[str, Term] = {
+                t.name: Field(argument(fresh[int(t.name[1:])]), t.width)
+                for t in operation.walk()
+                if isinstance(t, Field)
+            }
+            return operation.substituted(values, {})
+        case Stacked(sources):
+            return Stacked(tuple(fresh[s] for s in sources))
+        case SparseProduct(source, _, weight):
+            scale = None if weight is None else fresh[weight]
+            return replace(operation, source=fresh[source], weight=scale)
+        case ProductSum(factors):
+            return replace(operation, factors=tuple((fresh[s], via) for s, via in factors))
+        case _:
+            return replace(operation, source=fresh[operation.source])
