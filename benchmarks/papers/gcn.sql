@@ -6,6 +6,7 @@ WITH word AS (SELECT row AS id, col, val / sum(val) OVER (PARTITION BY row) AS v
      xw   AS (SELECT id, sum(embedding(col, 16, initial => 'glorot') * dropout(val, 0.5)) AS x FROM word GROUP BY id),
      loop AS (SELECT src, dst FROM edge UNION ALL SELECT id, id FROM node),
      a    AS (SELECT *, 1 / sqrt(count(*) OVER (PARTITION BY src) * count(*) OVER (PARTITION BY dst)) AS w FROM loop),
-     h    AS (SELECT a.dst AS id, dropout(relu(sum(xw.x * a.w)), 0.5) AS x FROM a JOIN xw ON xw.id = a.src GROUP BY 1)
+     h    AS (SELECT a.dst AS id, dropout(relu(sum(xw.x * a.w) + param(16, initial => 'zeros')), 0.5) AS x
+              FROM a JOIN xw ON xw.id = a.src GROUP BY a.dst)
 SELECT n.id, n.label, n.split, sum(linear(h.x, 7) * a.w) AS logits
 FROM node n JOIN a ON a.dst = n.id JOIN h ON h.id = a.src GROUP BY ALL;

@@ -15,11 +15,10 @@ from relann.algebra.functions import (
     function_name,
     no_encoders,
 )
-from relann.algebra.lineage import origins, tables_read
+from relann.algebra.lineage import origins
 from relann.algebra.nodes import Column, Map, Node, Query, Scan, Union, passed
 from relann.algebra.scope import located, span_of
 from relann.algebra.select import SelectBinder
-from relann.algebra.sql import content_side, node_to_sql
 from relann.algebra.statements import CreateLayer
 from relann.algebra.terms import Content, Lift, Term, array_width, column, quoted
 from relann.errors import DataError, QueryError, SchemaError, Span, did_you_mean, listing
@@ -245,7 +244,7 @@ class _Binder:
         return arrays
 
     def _content_query(self, ast: exp.Expr, env: Environment, text: str) -> Node:
-        """A query the database runs as it is; sub-queries it reads by name stand before it."""
+        """A query the database runs as it is, given the sub-queries that it reads by name."""
         needed: dict[str, Node] = {}
         tables: dict[str, None] = {}
         local = {c.alias.casefold() for w in ast.find_all(exp.With) for c in w.expressions}
@@ -255,20 +254,22 @@ class _Binder:
                 known = env.find(table.name)
             if known is not None:
                 needed[table.name] = known
-                tables.update(dict.fromkeys(tables_read(known)))
             elif table.name.casefold() not in local or table.db:
                 tables[_table_sql(table)] = None
         sql = ast.sql(dialect="duckdb", comments=False)
-        if needed:
-            ctes = ", ".join(
-                f"{quoted(n)} AS ({node_to_sql(content_side(node))})" for n, node in needed.items()
-            )
-            sql = f"WITH {ctes} SELECT * FROM ({sql})"
+        given = ", ".join(
+            f"{quoted(n)} AS (SELECT {_nulls(node)} WHERE false)" for n, node in needed.items()
+        )
         try:
-            columns = self.catalog.query(f"SELECT * FROM ({sql})")
+            columns = self.catalog.query(
+                f"{f'WITH {given} ' if given else ''}SELECT * FROM ({sql})"
+            )
         except DataError as error:
             raise QueryError(*_blame(str(error), ast, text, self.catalog, env)) from error
-        return Query(sql, tuple(Column(n, type=t) for n, t in columns), tuple(tables))
+        made = tuple(Column(n, type=t) for n, t in columns)
+        return _projection(ast, made, needed, self.catalog) or Query(
+            sql, made, tuple(tables), tuple(needed.items())
+        )
 
     def _union(self, ast: exp.Union, env: Environment, path: str, text: str) -> Node:
         if ast.args.get("distinct"):
@@ -516,6 +517,53 @@ class _Binder:
         return Map(node, outputs)
 
 
+def _nulls(node: Node) -> str:
+    """The content columns of a query as NULLs of their types."""
+    contents = [f"NULL::{c.type} AS {quoted(c.name)}" for c in node.columns if c.type is not None]
+    return ", ".join(contents) or "1 AS one"
+
+
+def _projection(
+    ast: exp.Expr, made: tuple[Column, ...], needed: Mapping[str, Node], catalog: Catalog
+) -> Node | None:
+    """`SELECT column [AS name], … FROM table` as a Map, which keeps the table's order and merges.
+
+    None for any other query.
+    """
+    plain = {"kind", "expressions", "from_", "hint", "distinct", "operation_modifiers"}
+    if not isinstance(ast, exp.Select) or any(v for k, v in ast.args.items() if k not in plain):
+        return None
+    from_ = ast.args.get("from_")
+    table = from_.this if from_ is not None else None
+    if ast.args.get("distinct") or not isinstance(table, exp.Table) or table.args.get("joins"):
+        return None
+    if any(v for k, v in table.args.items() if k not in ("this", "db", "catalog", "alias")):
+        return None
+    if isinstance(table.this, exp.Func):
+        return None
+    if table.name in needed:
+        source: Node = needed[table.name]
+    else:
+        name = _table_sql(table)
+        found = catalog.table(name)
+        if found is None:
+            return None
+        source = Scan(name, tuple(Column(n, type=t) for n, t in found.columns))
+    known = {c.name.casefold(): c for c in source.columns if c.type is not None}
+    outputs: list[tuple[str, Content | Term]] = []
+    for expression, column_made in zip(ast.expressions, made, strict=False):
+        read = expression.unalias()
+        if not isinstance(read, exp.Column) or isinstance(read.this, exp.Star):
+            return None
+        if read.table.casefold() not in ("", table.alias_or_name.casefold()) or read.db:
+            return None
+        column_read = known.get(read.name.casefold())
+        if column_read is None or column_read.type != column_made.type:
+            return None
+        outputs.append((column_made.name, passed(column_read)))
+    return Map(source, tuple(outputs)) if len(outputs) == len(made) else None
+
+
 def _renamed(node: Node, names: list[str], where: Span | None) -> Node:
     if len(names) > len(node.columns):
         raise QueryError(f"{len(names)} column names for {len(node.columns)} columns", where)
@@ -551,7 +599,7 @@ def _with_scalars(body: exp.Expr, scalars: Mapping[str, exp.Expr]) -> exp.Expr:
 
 
 def _with_distinct_names(side: exp.Expr, first: Node) -> exp.Expr:
-    """A later part of a union, whose columns count by place: repeated names get the first part's."""
+    """A later part of a union: its columns count by place, repeated names get the first part's."""
     names = [e.alias_or_name.casefold() for e in side.expressions]
     plain = isinstance(side, exp.Select) and len(names) == len(first.names) and "*" not in names
     if not plain or len(set(names)) == len(names):

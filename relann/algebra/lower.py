@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -27,21 +26,18 @@ from relann.algebra.plan import (
     Operation,
     Partition,
     Plan,
-    ProductSum,
     Rows,
     SegmentReduce,
     Space,
-    SparseProduct,
     Stack,
     Stacked,
     Step,
     argument,
-    arguments,
     row_column,
 )
 from relann.algebra.refine import drop_unread, fuse_gather_scale_sum
 from relann.algebra.rules.columns import drop_unused_columns
-from relann.algebra.terms import Apply, Content, Field, Scale, Term, column
+from relann.algebra.terms import Content, Field, Term, column
 from relann.errors import PlanError
 
 
@@ -175,6 +171,17 @@ class _Lowering:
         columns = tuple(Column(n, type=self._type(space, n)) for n in read)
         return Frame(Map(Held(space, columns), tuple(outputs.items())), None, {}, fields)
 
+    def content(self, frame: Frame) -> Node:
+        """The frame's content columns as a content query."""
+        node = self.virtual(frame).node
+        assert node is not None
+        vias = {r.via.field for r in frame.fields.values() if r.via is not None}
+        hidden = vias | ({row_column(frame.space)} if frame.space is not None else set())
+        kept = [c for c in node.columns if c.name not in hidden]
+        if len(kept) == len(node.columns):
+            return node
+        return Map(node, tuple((c.name, column(c.name, c.type or "")) for c in kept))
+
     def _type(self, space: int, name: str) -> str:
         if name == row_column(space):
             return "INTEGER"
@@ -220,6 +227,9 @@ class _Lowering:
 
     def _frame(self, node: Node) -> Frame:
         match node:
+            case Query(_, _, _, inputs) if inputs:
+                given = [self.content(self.frames[source]) for source in node.sources]
+                return Frame(node.rebuilt(tuple(given)), None, {}, {})
             case Scan() | Query() | Held():
                 return Frame(node, None, {}, {})
             case Alias(source, name):

@@ -81,8 +81,11 @@ class Node(Interned):
         """Whether any output column is an embedding."""
         return any(c.learned for c in self.columns)
 
-    def walk(self) -> Iterator[Node]:
-        """Every node of the query once, sources before the nodes that read them."""
+    def walk(self, until: Container[Node] = ()) -> Iterator[Node]:
+        """Every node of the query once, sources before the nodes that read them.
+
+        Below the nodes in `until` it does not look.
+        """
         seen: set[Node] = set()
         stack: list[tuple[Node, bool]] = [(self, False)]
         while stack:
@@ -92,7 +95,8 @@ class Node(Interned):
             elif node not in seen:
                 seen.add(node)
                 stack.append((node, True))
-                stack.extend((s, False) for s in reversed(node.sources))
+                below = () if node in until else node.sources
+                stack.extend((s, False) for s in reversed(below))
 
     def transformed(self, change: Callable[[Node], Node | None]) -> Node:
         """Bottom-up rewriting, shared nodes once: `change` gives a replacement or None to keep."""
@@ -144,15 +148,25 @@ class Scan(Node):
 class Query(Node):
     """A sub-query without parameters, left to the database as it is written.
 
-    `sql` is a complete SELECT in DuckDB's dialect; `tables` are the tables and views it reads.
+    `sql` is a complete SELECT in DuckDB's dialect; `tables` are the tables and views it reads, and
+    `inputs` other queries that it reads by name, their content columns only.
     """
 
     sql: str
     columns: tuple[Column, ...]
     tables: tuple[str, ...] = ()
+    inputs: tuple[tuple[str, Node], ...] = ()
 
     def __post_init__(self) -> None:
         _distinct(self.columns)
+
+    @property
+    def sources(self) -> tuple[Node, ...]:
+        return tuple(node for _, node in self.inputs)
+
+    def rebuilt(self, sources: tuple[Node, ...]) -> Node:
+        names = [name for name, _ in self.inputs]
+        return replace(self, inputs=tuple(zip(names, sources, strict=True)))
 
 
 @dataclass(frozen=True, eq=False)

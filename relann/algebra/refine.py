@@ -1,9 +1,9 @@
-"""Steps of a plan rewritten: what is fused, what moves once the row maps say how many rows there are."""
+"""Steps of a plan rewritten: fused, and moved once it is known how many rows there are."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from relann.algebra.plan import (
@@ -37,7 +37,7 @@ from relann.algebra.terms import (
 
 
 def refine(plan: Plan, counts: Mapping[int, int]) -> Plan:
-    """The plan with every step where it runs on the fewest rows, `counts` being those of the spaces.
+    """The plan with every step where it runs on the fewest rows; `counts` are the spaces' rows.
 
     Spaces stay as they are; values keep their meaning.
     """
@@ -58,7 +58,7 @@ _STRICT = (Apply, Concat, Dot, LeakyRelu, Linear, Normalize, Norm, Scale)
 
 @dataclass
 class _Moving:
-    """f(gather(x)) = gather(f(x)): a step of one gathered row runs before the gather, on fewer rows.
+    """f(gather(x)) = gather(f(x)): a step of gathered rows runs before the gather, on fewer rows.
 
     places   for each step of the plan the step that holds its value now
     """

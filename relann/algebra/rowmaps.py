@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -10,8 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from relann.algebra.engines.protocol import Engine, Ints
+from relann.algebra.nodes import Aggregate, Join, Node, Query
 from relann.algebra.plan import (
     Groups,
+    Held,
     Partition,
     Plan,
     ProductSum,
@@ -122,6 +126,15 @@ def build(plan: Plan, engine: Engine) -> RowMaps:
     Their own `plan` is the one to run: its steps are where they have the fewest rows (`refine`).
     """
     maps = RowMaps(plan)
+    with engine.sharing(_read_twice(plan)):
+        held = _numbered(maps, engine)
+    _read(maps, engine, held)
+    return _refined(maps)
+
+
+def _numbered(maps: RowMaps, engine: Engine) -> dict[int, object]:
+    """The relation of each space."""
+    plan = maps.plan
     held: dict[int, object] = {}
     for number, space in enumerate(plan.spaces):
         match space:
@@ -134,8 +147,39 @@ def build(plan: Plan, engine: Engine) -> RowMaps:
                 pairs = [(held[p], c) for p, c in zip(parts, columns_of, strict=True)]
                 held[number] = engine.stack(pairs, names)
         maps.counts[number] = held[number].count  # type: ignore[attr-defined]
-    _read(maps, engine, held)
-    return _refined(maps)
+    return held
+
+
+def _read_twice(plan: Plan) -> list[Node]:
+    """The content queries worth keeping: they join or group, and several spaces read them.
+
+    Of these only the largest, those that are not part of one that is read just as often.
+    """
+    readers: Counter[Node] = Counter()
+    closed: dict[Node, bool] = {}
+    order: dict[Node, None] = {}
+    for space in plan.spaces:
+        if isinstance(space, Rows):
+            for node in space.node.walk():
+                order[node] = None
+                readers[node] += 1
+                closed[node] = not isinstance(node, Held) and all(closed[s] for s in node.sources)
+    kept = [n for n in order if readers[n] > 1 and closed[n] and _is_work(n)]
+    parents = {s: p for p in order for s in p.sources if readers[p] == readers[s]}
+    return [n for n in kept if n not in parents or not closed[parents[n]]]
+
+
+def _is_work(node: Node) -> bool:
+    """Whether a node's rows cost more to find than to keep."""
+    match node:
+        case Join() | Aggregate():
+            return True
+        case Query(sql):
+            return _WORK.search(sql) is not None
+    return any(_is_work(source) for source in node.sources)
+
+
+_WORK = re.compile(r"\b(JOIN|GROUP BY|DISTINCT|OVER|UNION|RECURSIVE)\b")
 
 
 def _refined(maps: RowMaps) -> RowMaps:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from relann.algebra.nodes import (
     Aggregate,
@@ -55,13 +55,19 @@ def _nothing_held(held: Held) -> str:
     raise PlanError(f"space {held.space} is not materialised here")
 
 
-def node_to_sql(node: Node, held_to_sql: Callable[[Held], str] = _nothing_held) -> str:
+def node_to_sql(
+    node: Node,
+    held_to_sql: Callable[[Held], str] = _nothing_held,
+    known: Mapping[Node, str] | None = None,
+) -> str:
     """A content-only node as one SELECT; nodes read twice become common table expressions.
 
-    `held_to_sql` names the relation that holds the rows of an earlier space.
+    `held_to_sql` names the relation that holds the rows of an earlier space, `known` the relations
+    that hold the rows of nodes.
     """
-    uses = Counter(source for n in node.walk() for source in n.sources)
-    names: dict[Node, str] = {}
+    names = dict(known or {})
+    read = list(node.walk(names))
+    uses = Counter(source for n in read if n not in names for source in n.sources)
     shared: list[str] = []
 
     def source(of: Node) -> str:
@@ -73,8 +79,14 @@ def node_to_sql(node: Node, held_to_sql: Callable[[Held], str] = _nothing_held) 
                 return f"SELECT {_columns(of)} FROM {held_to_sql(of)}"
             case Scan(table):
                 return f"SELECT {_columns(of)} FROM {table}"
-            case Query(sql):
-                return f"SELECT {_columns(of)} FROM ({sql})"
+            case Query(sql, _, _, inputs):
+                given = ", ".join(
+                    f"{quoted(name)} AS (SELECT {_columns(of_name)} FROM {source(of_name)})"
+                    for name, of_name in inputs
+                )
+                # deeper than the names given, so that a name may mean a table below
+                whole = f"WITH {given} SELECT * FROM ({sql})" if given else sql
+                return f"SELECT {_columns(of)} FROM ({whole})"
             case Alias(inner, _):
                 pairs = zip(inner.names, of.names, strict=True)
                 renamed = ", ".join(f"{quoted(old)} AS {quoted(new)}" for old, new in pairs)
@@ -97,8 +109,10 @@ def node_to_sql(node: Node, held_to_sql: Callable[[Held], str] = _nothing_held) 
                 return " UNION ALL ".join(f"SELECT {_columns(p)} FROM {source(p)}" for p in parts)
         raise PlanError(f"{type(of).__name__} has no meaning in SQL")
 
-    for inner in node.walk():
-        if uses[inner] > 1 and not isinstance(inner, Scan | Held):
+    if node in names:
+        return f"SELECT {_columns(node)} FROM {names[node]}"
+    for inner in read:
+        if uses[inner] > 1 and inner not in names and not isinstance(inner, Scan | Held):
             text = body(inner)
             names[inner] = f"s{len(names)}"
             shared.append(f"{names[inner]} AS ({text})")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import logging
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from relann.algebra.engines.protocol import Ints
-from relann.algebra.nodes import Alias, Map, Node, Scan, Select
+from relann.algebra.nodes import Alias, Column, Map, Node, Scan, Select
 from relann.algebra.plan import Held, row_column
 from relann.algebra.sql import node_to_sql
 from relann.algebra.terms import Content, quoted
@@ -44,6 +44,25 @@ class DuckDBEngine:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
+        self._shared: dict[Node, str] = {}
+
+    @contextmanager
+    def sharing(self, nodes: Sequence[Node]) -> Iterator[None]:
+        """See `Engine.sharing`: each node is a temporary table."""
+        assert not self._shared
+        try:
+            for number, node in enumerate(nodes):
+                name = f'temp."relann shared {number}"'
+                self._run(f"CREATE OR REPLACE TEMP TABLE {name} AS {self._sql(node)}")
+                self._shared[node] = name
+            yield
+        finally:
+            for name in self._shared.values():
+                self._run(f"DROP TABLE {name}")
+            self._shared.clear()
+
+    def _sql(self, node: Node) -> str:
+        return node_to_sql(node, _held_name, self._shared)
 
     def rows(
         self,
@@ -57,10 +76,15 @@ class DuckDBEngine:
         leaves = [n for n in node.walk() if not n.sources]
         by = [f"{quoted(c)} NULLS LAST" for c in order]
         if not _keeps_order(node):
-            rest = [c for c in columns if c not in order]
-            by += [f"{quoted(c)} NULLS LAST" for c in rest]
+            rest = [node.by_name[c] for c in columns if c not in order]
+            # what is long to compare comes last, and as a hash
+            rest.sort(key=_is_nested)
+            by += [
+                f"hash({quoted(c.name)})" if _is_nested(c) else f"{quoted(c.name)} NULLS LAST"
+                for c in rest
+            ]
         with self._shown({n.space: held[n.space] for n in leaves if isinstance(n, Held)}):
-            sql = f"SELECT {select} FROM ({node_to_sql(node, _held_name)})"
+            sql = f"SELECT {select} FROM ({self._sql(node)})"
             table = self._arrow(sql + (f" ORDER BY {', '.join(by)}" if by else ""))
         return ArrowRelation(table, tuple(order))
 
@@ -124,12 +148,12 @@ class DuckDBEngine:
         return "|".join(parts)
 
     def _arrow(self, sql: str) -> pa.Table:
-        try:
+        with _understood():
             return _one_chunk(self._connection.sql(sql).to_arrow_table())
-        except duckdb.Error as error:
-            raise DataError(f"the database could not run the query: {duckdb_message(error)}") from (
-                error
-            )
+
+    def _run(self, sql: str) -> None:
+        with _understood():
+            self._connection.execute(sql).fetchall()
 
     @contextmanager
     def _shown(self, held: Mapping[int, ArrowRelation]) -> Iterator[None]:
@@ -185,6 +209,20 @@ class DuckDBEngine:
                 f'SELECT "#group", {select} FROM {name} GROUP BY "#group" ORDER BY "#group"'
             )
         return table.drop_columns(["#group"])
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """What the database refuses is an error of the data."""
+    try:
+        yield
+    except duckdb.Error as error:
+        message = f"the database could not run the query: {duckdb_message(error)}"
+        raise DataError(message) from error
+
+
+def _is_nested(column: Column) -> bool:
+    return column.type is not None and column.type.endswith(("]", ")"))
 
 
 def _keeps_order(node: Node) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,6 +40,12 @@ class Engine(Protocol):
         held: Mapping[int, Any],
     ) -> Any:
         """The rows of a node as a Relation with `columns`, sorted by `order` (NULLs last) first."""
+
+    def sharing(self, nodes: Sequence[Node]) -> AbstractContextManager[None]:
+        """As long as the block runs, `rows` may work out the rows of these nodes only once.
+
+        A node stands after those it is made of, and reads nothing held.
+        """
 
     def groups(
         self, source: Any, keys: Sequence[str], aggregates: Mapping[str, Content]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import duckdb
@@ -35,8 +36,8 @@ from relann.errors import DataError, EngineError, listing
 from relann.schema import duckdb_message, unquoted
 
 Row = dict[str, Value]
-Leaves = Callable[[Node], list[Row]]
-"""Gives the rows of a Scan, Query or Held node, columns by name."""
+Leaves = Callable[[Node, Sequence[list[Row]]], list[Row]]
+"""Gives the rows of a Scan, Query or Held node, given those of a Query's inputs."""
 
 
 # -- the meaning of each node --------------------------------------------------------------------
@@ -57,7 +58,7 @@ def rows_of(node: Node, sources: Sequence[list[Row]], leaves: Leaves) -> list[Ro
     """
     match node:
         case Scan() | Query() | Held():
-            return leaves(node)
+            return leaves(node, sources)
         case Alias(source):
             pairs = list(zip(source.names, node.names, strict=True))
             return [{new: row[old] for old, new in pairs} for row in sources[0]]
@@ -195,7 +196,7 @@ class GivenTables:
     def __init__(self, tables: Mapping[str, Sequence[Row]]) -> None:
         self._tables = {_bare(name): rows for name, rows in tables.items()}
 
-    def __call__(self, node: Node) -> list[Row]:
+    def __call__(self, node: Node, inputs: Sequence[list[Row]] = ()) -> list[Row]:
         """The rows of a Scan node, as values of its columns' types."""
         if not isinstance(node, Scan):
             raise EngineError(f"a {type(node).__name__} needs a database; there are only tables")
@@ -214,14 +215,41 @@ class DatabaseTables:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
-    def __call__(self, node: Node) -> list[Row]:
+    def __call__(self, node: Node, inputs: Sequence[list[Row]] = ()) -> list[Row]:
         """The rows of a Scan node in the table's order, of a Query node sorted."""
-        if not isinstance(node, Scan | Query):
-            raise EngineError(f"a database holds no {type(node).__name__}")
-        source = node.table if isinstance(node, Scan) else f"({node.sql})"
         select = ", ".join(map(quoted, node.names)) or "1 AS one"
-        rows = _typed(self._read(f"SELECT {select} FROM {source}"), node)
-        return rows if isinstance(node, Scan) else _sorted(rows, node.names)
+        match node:
+            case Scan(table):
+                return _typed(self._read(f"SELECT {select} FROM {table}"), node)
+            case Query(sql, _, _, read):
+                with ExitStack() as stack:
+                    shown = [
+                        stack.enter_context(self._shown(n, rows))
+                        for (_, n), rows in zip(read, inputs, strict=True)
+                    ]
+                    given = [
+                        f"{quoted(name)} AS (SELECT * FROM {relation})"
+                        for (name, _), relation in zip(read, shown, strict=True)
+                    ]
+                    before = f"WITH {', '.join(given)} " if given else ""
+                    rows = self._read(f"{before}SELECT {select} FROM ({sql})")
+                return _sorted(_typed(rows, node), node.names)
+        raise EngineError(f"a database holds no {type(node).__name__}")
+
+    @contextmanager
+    def _shown(self, node: Node, rows: Sequence[Row]) -> Iterator[str]:
+        """The name under which SQL sees the content of rows as long as the block runs."""
+        columns = {
+            c.name: to_arrow([row[c.name] for row in rows], c.type)
+            for c in node.columns
+            if c.type is not None
+        }
+        name = f"relann input {id(rows)}"
+        self._connection.register(name, pa.table(columns or {"one": pa.array([1] * len(rows))}))
+        try:
+            yield quoted(name)
+        finally:
+            self._connection.unregister(name)
 
     def contents(self, table: str) -> Sequence[Row]:
         """All rows of a table."""
@@ -278,6 +306,10 @@ class ReferenceEngine:
             else GivenTables(tables)
         )
 
+    def sharing(self, nodes: Sequence[Node]) -> AbstractContextManager[None]:
+        """See `Engine.sharing`: works everything out each time."""
+        return nullcontext()
+
     def rows(
         self,
         node: Node,
@@ -287,9 +319,9 @@ class ReferenceEngine:
     ) -> DictRelation:
         """See `Engine.rows`."""
 
-        def leaves(leaf: Node) -> list[Row]:
+        def leaves(leaf: Node, inputs: Sequence[list[Row]]) -> list[Row]:
             if not isinstance(leaf, Held):
-                return self._tables(leaf)
+                return self._tables(leaf, inputs)
             number = row_column(leaf.space)
             rows = [row | {number: i} for i, row in enumerate(held[leaf.space].rows)]
             return [{name: row[name] for name in leaf.names} for row in rows]

@@ -144,7 +144,7 @@ def _flattened(
     """
     predicates: list[Content] = []
     leaves = list(_leaves(source, predicates))
-    if len(leaves) < 3 and len(predicates) < 1 or len(leaves) < 2:
+    if (len(leaves) < 3 and len(predicates) < 1) or len(leaves) < 2:
         return None
     factors: list[dict[str, tuple[Term, ...]]] = [{} for _ in leaves]
     rest: dict[str, tuple[Term, ...]] = {}
@@ -220,7 +220,7 @@ def _summed(
     wanted: Mapping[str, tuple[Term, ...]],
     taken: set[str],
 ) -> _Relation:
-    """A relation's products summed by the columns it joins on; where it has none, its rows counted."""
+    """A relation's products summed by the columns it joins on; its rows counted where it has none."""
     keys = [leaf.node.by_name[name] for name in joined_on]
     below: dict[str, Content | Term] = {c.name: column(c.name, c.type or "") for c in keys}
     outputs: dict[str, Content | Reduce] = {}

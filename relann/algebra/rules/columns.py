@@ -60,6 +60,8 @@ def _read(node: Node, needed: set[str]) -> list[tuple[Node, set[str]]]:
                 if name in needed:
                     read |= {over.column, *over.partition, *(c for c, _, _ in over.order)}
             return [(source, read)]
+        case Query():
+            return [(s, {c.name for c in s.columns if not c.learned}) for s in node.sources]
     return [(source, set(needed)) for source in node.sources]
 
 
@@ -70,7 +72,8 @@ def _reduced(reduce: Reduce) -> set[str]:
 def _narrowed(node: Node, needed: set[str], done: Mapping[Node, Node]) -> Node:
     match node:
         case Scan() | Query():
-            return replace(node, columns=tuple(c for c in node.columns if c.name in needed))
+            fewer = replace(node, columns=tuple(c for c in node.columns if c.name in needed))
+            return fewer.rebuilt(tuple(done[s] for s in node.sources))
         case Map(source, outputs):
             return Map(done[source], tuple((n, v) for n, v in outputs if n in needed))
         case Aggregate(source, by, outputs):

@@ -49,8 +49,8 @@ def push_term_below_join(node: Node, statistics: Statistics) -> Node | None:
     """f(gather(x)) = gather(f(x)): a term of one side of a join runs on that side's rows.
 
     Fires when the side, or one that it is joined from, has so many fewer rows than the join that
-    the term costs less there. On the side an outer join fills with NULLs only for terms that a NULL makes NULL; never for dropout or
-    batch normalisation, which look at the rows they run on.
+    the term costs less there. On the side an outer join fills with NULLs only for terms that a NULL
+    makes NULL; never for dropout or batch normalisation, which look at the rows they run on.
     """
     if not isinstance(node, Map):
         return None

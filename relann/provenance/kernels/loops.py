@@ -450,7 +450,7 @@ def return_products_by_row(
     lo: int,
     hi: int,
 ) -> None:
-    """out[r] = Σ grad[targets[e]] · Π_{q ≠ p} x[picks[e, q]] over the places e · factors + p of r."""
+    """out[r] = Σ grad[targets[e]] · Π_{q ≠ p} x[picks[e, q]], r's places being e · factors + p."""
     width, factors = x.shape[1], picks.shape[1]
     zero = splat(x.dtype.type(0))
     for r in range(np.uintp(lo), np.uintp(hi)):
