@@ -24,7 +24,7 @@ from relann.models.options import Options
 from relann.models.prediction import evaluate, predict
 from relann.models.program import MapCache, Program
 from relann.models.splits import Numbers
-from relann.models.training import CURVE, Trained, fit
+from relann.models.training import CURVE, Trained, fit, profiled
 from relann.provenance.encoders import Encoders
 from relann.schema import Catalog
 from relann.store import ModelRecord, Store
@@ -131,15 +131,20 @@ class Lifecycle:
     def explain(self, statement: Explain) -> str:
         """The lifted query, the optimised query and the plan of a model or of a SELECT.
 
-        ANALYZE builds the row maps and shows how many rows there are.
+        ANALYZE builds the row maps, says how many rows there are, and times the steps of an epoch:
+        on the training rows of a model that has a label, on all rows of another or of a SELECT.
         """
+        options = Options()
         if statement.body is not None:
             program = self._program(statement.body, "query", None, _Layers(self._store))
         else:
             assert statement.name is not None
-            program = self._bound(self._store.model(statement.name, span=statement.name_span))
-        maps = self._cache.maps(program, self._engine) if statement.analyze else None
-        return program.explain(maps)
+            record = self._store.model(statement.name, span=statement.name_span)
+            program, options = self._bound(record), Options.model_validate(record.options)
+        if not statement.analyze:
+            return program.explain()
+        maps = self._cache.maps(program, self._engine)
+        return program.explain(maps, profiled(maps, options))
 
     # -- table functions -------------------------------------------------------------------------
 

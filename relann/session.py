@@ -34,6 +34,7 @@ from relann.draft import Draft, Sql
 from relann.duckdb_errors import duckdb_error_text, query_error
 from relann.errors import EngineError, QueryError, Span
 from relann.lifecycle import Lifecycle
+from relann.models import library
 from relann.results import Result
 from relann.store import Store
 
@@ -195,10 +196,16 @@ class Session:
     def _show(self, statement: Show) -> Result:
         if statement.kind == "layers":
             layers = self._store.layers()
+            published = [
+                library.PREFIX + n for n in (*library.definitions(), *library.patterns.EXAMPLES)
+            ]
             columns: dict[str, list[Any]] = {
-                "name": [v.name for v in layers],
-                "definition": [v.definition for v in layers],
-                "created_at": [v.created_at for v in layers],
+                "name": [*(v.name for v in layers), *published],
+                "definition": [
+                    *(v.definition for v in layers),
+                    *(library.definition(n) for n in published),
+                ],
+                "created_at": [*(v.created_at for v in layers), *(None for _ in published)],
             }
             kinds = [pa.string(), pa.string(), pa.timestamp("us")]
             names = ["VARCHAR", "VARCHAR", "TIMESTAMP"]

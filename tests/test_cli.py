@@ -113,7 +113,7 @@ class TestExplain:
         code, out, err = relann("explain", path, "--db", tmp_path / "x.duckdb")
         assert (code, err) == (0, "") and "linear" in out
         with connect(tmp_path / "x.duckdb") as con:
-            assert len(con.sql("SHOW TABLES")) == len(con.sql("SHOW LAYERS")) == 0
+            assert len(con.sql("SHOW TABLES")) == len(con.store.layers()) == 0
 
     def test_mistakes(self, relann, file):
         code, _, err = relann("explain", "nothing_of_the_kind")

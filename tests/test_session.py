@@ -23,6 +23,7 @@ from relann import DataError, EngineError, QueryError, RelannError, Result, conn
 from relann.draft import Draft
 from relann.duckdb_errors import duckdb_error_range, duckdb_error_text
 from relann.errors import Span
+from relann.models.library import definition
 from relann.store import ModelRecord
 
 
@@ -255,7 +256,11 @@ class TestOurs:
     def test_layers(self, con):
         text = "CREATE LAYER f(x, n = 4) AS SELECT linear(v, n) FROM x"
         con.sql(text)
-        assert [row[:2] for row in con.sql("SHOW LAYERS")] == [("f", text)]
+        own, *published = con.sql("SHOW LAYERS").fetchall()
+        assert own[:2] == ("f", text) and own[2] is not None
+        assert [(n, d) for n, d, _ in published] == [(n, definition(n)) for n, _, _ in published]
+        assert {"relann.gcn", "relann.decode_dot", "relann.cycle_3"} <= {n for n, *_ in published}
+        assert {created for *_, created in published} == {None}
         assert "exists already" in refused(con, text)[0]
         con.sql("CREATE OR REPLACE LAYER f(y) AS SELECT 1; DROP LAYER f")
         assert refused(con, "DROP LAYER f") == ("no layer is called `f`.", "f")

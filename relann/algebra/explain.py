@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from relann.algebra.nodes import (
     Aggregate,
@@ -46,16 +47,40 @@ _SYMBOLS = {
 }
 
 
+@dataclass(frozen=True)
+class StepCost:
+    """What a step takes in an epoch: milliseconds, bytes of its value, learned numbers it reads."""
+
+    forward: float
+    backward: float
+    bytes: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What an epoch takes: each step that runs in it, the whole, and of that loss and optimiser.
+
+    `counts` are the rows of each space that it runs on.
+    """
+
+    counts: Mapping[int, int]
+    steps: Mapping[int, StepCost]
+    epoch: float
+    rest: float
+
+
 def explain(
     lifted: Node,
     optimised: Optimised,
     plan: Plan,
     statistics: Statistics,
     rows: Mapping[int, int] | None = None,
+    profile: Profile | None = None,
 ) -> str:
     """The lifted query, the optimised query with the rules that fired, and the plan.
 
-    `rows` are the actual rows of the plan's spaces, where they are known.
+    `rows` are the actual rows of the plan's spaces and `profile` what an epoch takes, where known.
     """
     fired = ", ".join(f"{n} ×{k}" for n, k in optimised.fired.items()) or "none"
     return "\n".join(
@@ -68,7 +93,7 @@ def explain(
             node_to_text(optimised.node, statistics),
             "",
             "Plan",
-            plan_to_text(plan, rows),
+            plan_to_text(plan, rows, profile),
         ]
     )
 
@@ -136,18 +161,63 @@ def _width(value: Content | Term) -> str:
     return f"  [{value.width}]" if isinstance(value, Term) else ""
 
 
-def plan_to_text(plan: Plan, rows: Mapping[int, int] | None = None) -> str:
-    """Spaces and steps, one line each; with `rows` the actual number of rows of each space."""
+def plan_to_text(
+    plan: Plan, rows: Mapping[int, int] | None = None, profile: Profile | None = None
+) -> str:
+    """Spaces, steps and result of a plan, one line each; what was measured before each step."""
     lines = ["  rows, numbered once"]
     for number, space in enumerate(plan.spaces):
-        count = f"  {rows[number]:,} rows" if rows is not None else ""
+        count = f"  {_counted(plan, number, rows)}" if rows is not None else ""
         lines.append(f"    #{number}  {_space(space)}{count}")
-    lines.append("  numbers, every epoch")
+    if profile is None:
+        lines.append("  numbers, every epoch")
+    else:
+        lines.append("  numbers, every epoch: milliseconds forward and backward, share, size")
     for number, step in enumerate(plan.steps):
-        lines.append(f"    %{number:<3} #{step.space:<2} [{step.width}]  {step_to_text(step)}")
+        cost = "" if profile is None else _cost(profile, number)
+        lines.append(
+            f"    %{number:<3} #{step.space:<2} [{step.width}]  {cost}{step_to_text(step)}"
+        )
     outputs = [str(n) for n, _ in plan.contents] + [f"{n} = %{v}" for n, v in plan.values]
     lines.append(f"  result  #{plan.output}: {', '.join(outputs)}")
+    if profile is not None:
+        steps = sum(c.forward + c.backward for c in profile.steps.values())
+        lines.append(
+            f"  an epoch took {profile.epoch:.2f} ms; its steps, timed one by one, {steps:.2f} ms, "
+            f"loss and optimiser {profile.rest:.2f} ms"
+        )
     return "\n".join(lines)
+
+
+def _counted(plan: Plan, number: int, rows: Mapping[int, int]) -> str:
+    """The rows of a space, and how many rows of its source each stands for or comes from."""
+    count = rows[number]
+    text = f"{count:,} rows"
+    match plan.spaces[number]:
+        case Groups(source) if count:
+            return f"{text}, of {rows[source] / count:.1f} each"
+        case Rows(node):
+            held = {n.space for n in node.walk() if isinstance(n, Held) and rows[n.space]}
+            fans = [f"×{count / rows[space]:.1f} of #{space}" for space in sorted(held)]
+            return ", ".join([text, *fans])
+    return text
+
+
+def _cost(profile: Profile, number: int) -> str:
+    cost = profile.steps.get(number)
+    if cost is None:
+        return f"{'once':>37}  "
+    share = (cost.forward + cost.backward) / max(profile.epoch, 1e-9)
+    learned = f" {cost.parameters:,} learned" if cost.parameters else ""
+    return f"{cost.forward:8.2f} {cost.backward:8.2f} {share:7.1%} {_bytes(cost.bytes):>9}  " + (
+        f"({learned.strip()}) " if learned else ""
+    )
+
+
+def _bytes(count: int) -> str:
+    if count < 10_000:
+        return f"{count} B"
+    return f"{count / 1e3:.0f} KB" if count < 10_000_000 else f"{count / 1e6:.0f} MB"
 
 
 def _space(space: Rows | Groups | Stack) -> str:

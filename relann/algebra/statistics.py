@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from relann.algebra.nodes import Aggregate, Alias, Map, Node, Union, Window
+from relann.algebra.nodes import (
+    Aggregate,
+    Alias,
+    Join,
+    Map,
+    Node,
+    Query,
+    Scan,
+    Select,
+    Union,
+    Window,
+)
 from relann.algebra.sql import content_side, node_to_sql
 from relann.algebra.terms import Content
 
 Sketch = Callable[[str, Sequence[str]], tuple[int, int]]
 """The rows of an SQL query, and about how many distinct values some columns of it have together."""
+
+
+_KEY = 0.95
+"""The share of distinct values from which columns count as a key: sketches err by some percent."""
 
 
 class Statistics:
@@ -27,7 +42,7 @@ class Statistics:
         self._estimate = estimate
         self._sketch = sketch
         self._rows: dict[Node, int] = {}
-        self._shares: dict[tuple[Node, tuple[str, ...]], float] = {}
+        self._shares: dict[tuple[Node, tuple[str, ...]], float | None] = {}
 
     def rows(self, node: Node) -> int:
         """Estimated rows of a query, at least 1."""
@@ -36,30 +51,58 @@ class Statistics:
                 return self.rows(source)
             case Union(parts):
                 return sum(map(self.rows, parts))
+            case Join(left, right, "inner" | "left" as kind, Content() as on):
+                # each row meets at most one other: no need to ask about the whole tree of joins
+                most = [self.rows(left)] if self._is_key(right, on) else []
+                if kind == "inner" and self._is_key(left, on):
+                    most.append(self.rows(right))
+                if most:
+                    return min(most)
         if node not in self._rows:
             sql = node_to_sql(content_side(node))
             self._rows[node] = max(1, self._estimate(sql))
         return self._rows[node]
 
     def distinct_share(self, node: Node, columns: Sequence[str]) -> float:
-        """Distinct values of some columns together, as a share of the rows; 1 for a key."""
+        """Distinct values of some columns together, as a share of the rows; 1 for a key.
+
+        Tables and opaque queries are counted, joins never run for it: where only that could tell,
+        every row counts as distinct.
+        """
+        share = self._known_share(node, columns)
+        return 1.0 if share is None else share
+
+    def _known_share(self, node: Node, columns: Sequence[str]) -> float | None:
         key = (node, tuple(sorted(columns)))
         if key not in self._shares:
             self._shares[key] = self._share(*key)
         return self._shares[key]
 
-    def _share(self, node: Node, columns: tuple[str, ...]) -> float:
+    def _share(self, node: Node, columns: tuple[str, ...]) -> float | None:
         match node:
             case Aggregate(_, by) if set(by) <= set(columns):
                 return 1.0
+            case Scan() | Query(_, _, _, ()) if self._sketch is not None and columns:
+                rows, distinct = self._sketch(node_to_sql(node), columns)
+                return min(1.0, distinct / rows) if rows else 1.0
             case Alias(source, name):
-                return self.distinct_share(source, [c[len(name) + 1 :] for c in columns])
+                return self._known_share(source, [c[len(name) + 1 :] for c in columns])
             case Map(source, outputs):
                 made = dict(outputs)
                 fields = [v.field if isinstance(v := made[c], Content) else None for c in columns]
                 if None not in fields:
-                    return self.distinct_share(source, [f for f in fields if f is not None])
+                    return self._known_share(source, [f for f in fields if f is not None])
+            case Select(source) | Window(source) if set(columns) <= set(source.names):
+                return self._known_share(source, columns)
+            case Join(left, right, "inner" | "left", Content() as on):
+                if set(columns) <= set(left.names) and self._is_key(right, on):
+                    return self._known_share(left, columns)
+        return None
+
+    def _is_key(self, node: Node, on: Content) -> bool:
+        """Whether at most one row of a relation meets a row of another under a condition."""
         if self._sketch is None:
-            return 1.0
-        rows, distinct = self._sketch(node_to_sql(content_side(node)), columns)
-        return min(1.0, distinct / rows) if rows else 1.0
+            return False
+        columns = [c for c in node.names if c in on.columns]
+        share = self._known_share(node, columns)
+        return share is not None and share > _KEY

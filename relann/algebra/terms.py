@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -102,6 +102,21 @@ class Content(Interned):
 def column(name: str, sql_type: str) -> Content:
     """The content expression that is one column."""
     return Content(quoted(name), sql_type)
+
+
+def conjuncts(predicate: Content) -> list[Content]:
+    """The conditions that a predicate is the conjunction of."""
+    whole = predicate.expression.unnest()
+    if not isinstance(whole, exp.And):
+        return [predicate]
+    return [Content(p.unnest().sql(dialect="duckdb"), "BOOLEAN") for p in whole.flatten()]
+
+
+def conjunction(parts: Sequence[Content]) -> Content:
+    """The predicate that holds where all of some do; there is at least one."""
+    if len(parts) == 1:
+        return parts[0]
+    return Content(" AND ".join(f"({p.sql})" for p in parts), "BOOLEAN")
 
 
 @dataclass(frozen=True, eq=False)

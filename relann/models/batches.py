@@ -43,6 +43,10 @@ class Part:
     def scores(self, module: QueryModule) -> Tensor:
         """The prediction of each of the rows. Shape (rows, width)."""
         ((scores, _),) = module.forward(self.batch)
+        return self.asked(scores)
+
+    def asked(self, scores: Tensor) -> Tensor:
+        """Of the batch's output those rows that were asked for."""
         return scores if self.rows is None else scores.index_select(0, self.rows)
 
 

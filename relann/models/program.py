@@ -10,7 +10,7 @@ from sqlglot import exp
 
 from relann.algebra.bind import Layers, bind
 from relann.algebra.engines.protocol import Engine
-from relann.algebra.explain import explain
+from relann.algebra.explain import Profile, explain
 from relann.algebra.lineage import origins, tables_read
 from relann.algebra.lower import lower
 from relann.algebra.nodes import Map, Node
@@ -91,10 +91,12 @@ class Program:
                             span,
                         )
 
-    def explain(self, maps: RowMaps | None = None) -> str:
-        """The lifted query, the optimised query and the plan, its actual rows with `maps`."""
-        rows = None if maps is None else maps.counts
-        return explain(self.node, self.optimised, self.plan, self.statistics, rows)
+    def explain(self, maps: RowMaps | None = None, profile: Profile | None = None) -> str:
+        """The lifted query, the optimised query and the plan; with `maps` the one that runs."""
+        if maps is None:
+            return explain(self.node, self.optimised, self.plan, self.statistics)
+        counts = maps.counts if profile is None else profile.counts
+        return explain(self.node, self.optimised, maps.plan, self.statistics, counts, profile)
 
 
 class MapCache:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from relann.algebra.explain import Profile
 from relann.algebra.plan import Plan
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.terms import Content
@@ -25,6 +26,7 @@ from relann.models.splits import Numbers, labelled, output_column, prediction_st
 from relann.provenance.encoders import Encoders
 from relann.provenance.inputs import shared
 from relann.provenance.module import QueryModule
+from relann.provenance.profile import profile
 from relann.provenance.slices import cut
 
 log = logging.getLogger("relann")
@@ -98,6 +100,23 @@ def fit(maps: RowMaps, options: Options) -> Trained:
 def learning_of(maps: RowMaps, options: Options) -> Learning:
     """A training that is ready for its first epoch; options and errors as `fit` has them."""
     return _learning(maps, options, _Labels.of(maps, options))[0]
+
+
+def profiled(maps: RowMaps, options: Options) -> Profile | None:
+    """What an epoch takes and how many rows it runs on; None where the output has no embedding.
+
+    With a label these are the rows that training needs and the loss is the model's. Without one
+    all rows are computed, and the loss is the sum of the first output.
+    """
+    if not maps.plan.values:
+        return None
+    if options.label is None:
+        module = QueryModule(maps.plan, Encoders.fit(maps.plan, maps), options.seed)
+        return profile(module, module.bind(maps), torch.sum)
+    learning = learning_of(maps, options)
+    part, targets = next(learning.train.shuffled(np.random.default_rng(options.seed)))
+    head = learning.head
+    return profile(learning.module, part.batch, lambda s: head.value(part.asked(s), targets))
 
 
 @dataclass(frozen=True)

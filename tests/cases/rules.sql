@@ -667,3 +667,70 @@ SELECT c.dst AS id, sum(linear(p.x, 16) / c.w) AS z FROM cites c JOIN paper p ON
 -- |     %4   #1  [1]  Apply (%2 / %3)
 -- |     %5   #2  [16]  SparseProduct Σ %4 · %1 by #0
 -- |   result  #2: id, z = %5
+
+-- case: push_selection_below_join: each condition where its columns are
+SELECT c.dst, sum(linear(p.x, 4)) AS z FROM cites c JOIN paper p ON p.id = c.src
+WHERE p.year > 2000 AND c.kind = 'cites' AND c.w * p.year > 1000 GROUP BY c.dst;
+-- | fired: fold_alias_into_map ×1, push_selection_below_join ×1, push_selection_below_map ×1, pull_linear_above_sum ×1, merge_maps ×1
+-- | π Map (dst)
+-- |     z = (linear(aggregate 0, 4, bias => false) + (count 0 * param(4)))  [4]
+-- |   γ Aggregate by c.dst
+-- |       aggregate 0 = sum(argument 1)
+-- |       count 0 = count(argument 1)
+-- |     π Map (c.dst, argument 1)
+-- |       σ Select c.w * p.year > 1000
+-- |         ⋈ Join p.id = c.src
+-- |           σ Select c.kind = 'cites'
+-- |             ρ Alias c
+-- |               Scan cites (src, dst, kind, w)
+-- |           π Map (p.id, p.year)
+-- |               p.x = x  [32]
+-- |             σ Select year > 2000
+-- |               Scan paper (id, year, x)
+-- |   rows, numbered once
+-- |     #0  Rows of σ[year > 2000](paper) → x, id, year
+-- |     #1  Rows of σ[c.w * p.year > 1000]((σ[c.kind = 'cites'](cites c) ⋈ #0 [p.id = c.src])) → c.dst, #0, sorted by c.dst
+-- |     #2  Groups of #1 by c.dst
+-- |   numbers, every epoch
+-- |     %0   #0  [32]  Lift x
+-- |     %1   #1  [32]  Gather %0 by #0
+-- |     %2   #2  [32]  SegmentReduce sum %1
+-- |     %3   #2  [1]  SegmentReduce count %1
+-- |     %4   #2  [4]  MatMul linear(%2, 4, bias => false)  m.linear_0.weight
+-- |     %5   #2  [4]  Learned param(4)
+-- |     %6   #2  [4]  Apply (%3 * %5)
+-- |     %7   #2  [4]  Apply (%4 + %6)
+-- |   result  #2: dst, z = %7
+
+-- case: push_selection_below_join stays above the side that an outer join fills
+SELECT c.dst, sum(linear(p.x, 4)) AS z FROM cites c LEFT JOIN paper p ON p.id = c.src
+WHERE p.year > 2000 AND c.kind = 'cites' GROUP BY c.dst;
+-- | fired: fold_alias_into_map ×1, push_selection_below_join ×1, pull_linear_above_sum ×1, merge_maps ×1
+-- | π Map (dst)
+-- |     z = (linear(aggregate 0, 4, bias => false) + (count 0 * param(4)))  [4]
+-- |   γ Aggregate by c.dst
+-- |       aggregate 0 = sum(argument 1)
+-- |       count 0 = count(argument 1)
+-- |     π Map (c.dst, argument 1)
+-- |       σ Select p.year > 2000
+-- |         ⟕ Join p.id = c.src
+-- |           σ Select c.kind = 'cites'
+-- |             ρ Alias c
+-- |               Scan cites (src, dst, kind)
+-- |           π Map (p.id, p.year)
+-- |               p.x = x  [32]
+-- |             Scan paper (id, year, x)
+-- |   rows, numbered once
+-- |     #0  Rows of paper → x, id, year
+-- |     #1  Rows of σ[p.year > 2000]((σ[c.kind = 'cites'](cites c) ⟕ #0 [p.id = c.src])) → c.dst, #0, sorted by c.dst
+-- |     #2  Groups of #1 by c.dst
+-- |   numbers, every epoch
+-- |     %0   #0  [32]  Lift x
+-- |     %1   #1  [32]  Gather %0 by #0
+-- |     %2   #2  [32]  SegmentReduce sum %1
+-- |     %3   #2  [1]  SegmentReduce count %1
+-- |     %4   #2  [4]  MatMul linear(%2, 4, bias => false)  m.linear_0.weight
+-- |     %5   #2  [4]  Learned param(4)
+-- |     %6   #2  [4]  Apply (%3 * %5)
+-- |     %7   #2  [4]  Apply (%4 + %6)
+-- |   result  #2: dst, z = %7

@@ -6,11 +6,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from sqlglot import exp
-
 from relann.algebra.nodes import Aggregate, Join, Map, Node, Reduce, Select, fresh_name
 from relann.algebra.statistics import Statistics
-from relann.algebra.terms import Apply, Constant, Content, Dropout, Field, Lift, Term, column
+from relann.algebra.terms import (
+    Apply,
+    Constant,
+    Content,
+    Dropout,
+    Field,
+    Lift,
+    Term,
+    column,
+    conjunction,
+    conjuncts,
+)
 
 FEWER = 0.7
 """A sum before a join is worth its step when it leaves less than this share of the rows."""
@@ -92,7 +101,7 @@ class _Query:
         """Join a leaf to its partner, summed beforehand where that pays; 1 if it was."""
         leaf, partner = self.relations[number], self.relations[other]
         joining = self._joining(number)
-        on, read = _conjunction(joining), {c for p in joining for c in p.columns}
+        on, read = conjunction(joining), {c for p in joining for c in p.columns}
         keys = [c for c in leaf.node.names if c in read]
         joined = Join(partner.node, leaf.node, "inner", on)
         pays = (
@@ -122,9 +131,9 @@ class _Query:
             names = {*whole.names, *relation.node.names}
             ready = [p for p in left if p.columns <= names]
             left = [p for p in left if p not in ready]
-            whole = Join(whole, relation.node, "inner", _conjunction(ready) if ready else None)
+            whole = Join(whole, relation.node, "inner", conjunction(ready) if ready else None)
         if left:
-            whole = Select(whole, _conjunction(left))
+            whole = Select(whole, conjunction(left))
         made: dict[str, Content | Term] = {}
         for name, value in outputs.items():
             if isinstance(value, Content):
@@ -178,27 +187,14 @@ def _leaves(node: Node, predicates: list[Content]) -> Iterator[Node]:
     match node:
         case Join(left, right, "inner", on):
             if on is not None:
-                predicates.extend(_conjuncts(on))
+                predicates.extend(conjuncts(on))
             yield from _leaves(left, predicates)
             yield from _leaves(right, predicates)
         case Select(Join() | Select() as source, predicate) if not predicate.windowed:
-            predicates.extend(_conjuncts(predicate))
+            predicates.extend(conjuncts(predicate))
             yield from _leaves(source, predicates)
         case _:
             yield node
-
-
-def _conjuncts(content: Content) -> list[Content]:
-    parts = content.expression.unnest()
-    if not isinstance(parts, exp.And):
-        return [content]
-    return [Content(p.unnest().sql(dialect="duckdb"), "BOOLEAN") for p in parts.flatten()]
-
-
-def _conjunction(parts: Sequence[Content]) -> Content:
-    if len(parts) == 1:
-        return parts[0]
-    return Content(" AND ".join(f"({p.sql})" for p in parts), "BOOLEAN")
 
 
 def _factors(term: Term) -> Iterator[Term]:
@@ -220,7 +216,7 @@ def _summed(
     wanted: Mapping[str, tuple[Term, ...]],
     taken: set[str],
 ) -> _Relation:
-    """A relation's products summed by the columns it joins on; its rows counted where it has none."""
+    """A relation's products summed by the columns it joins on, its rows counted where none are."""
     keys = [leaf.node.by_name[name] for name in joined_on]
     below: dict[str, Content | Term] = {c.name: column(c.name, c.type or "") for c in keys}
     outputs: dict[str, Content | Reduce] = {}

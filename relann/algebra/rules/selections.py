@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from relann.algebra.nodes import Aggregate, Map, Node, Select, Union, Window
+from relann.algebra.nodes import Aggregate, Join, Map, Node, Select, Union, Window
 from relann.algebra.statistics import Statistics
-from relann.algebra.terms import Content, Term
+from relann.algebra.terms import Content, Term, conjunction, conjuncts
 
 
 def push_selection_below_map(node: Node, _: Statistics) -> Node | None:
@@ -50,9 +50,39 @@ def push_selection_below_union(node: Node, _: Statistics) -> Node | None:
     return None
 
 
+def push_selection_below_join(node: Node, _: Statistics) -> Node | None:
+    """σ_{p ∧ q}(a ⋈ b) = σ_q(σ_p(a) ⋈ b), when p reads a only; for b of an inner join as well.
+
+    The database does so by itself; but what two queries share must be seen to be found once.
+    """
+    match node:
+        case Select(Join(left, right, "inner" | "left" | "semi" | "anti" as kind, on), predicate):
+            if predicate.windowed:
+                return None
+            above: list[Content] = []
+            sides: tuple[list[Content], list[Content]] = ([], [])
+            for part in conjuncts(predicate):
+                if part.columns and part.columns <= set(left.names):
+                    sides[0].append(part)
+                elif part.columns and part.columns <= set(right.names) and kind == "inner":
+                    sides[1].append(part)
+                else:
+                    above.append(part)
+            if not any(sides):
+                return None
+            a, b = (
+                Select(side, conjunction(parts)) if parts else side
+                for side, parts in zip((left, right), sides, strict=True)
+            )
+            joined = Join(a, b, kind, on)
+            return Select(joined, conjunction(above)) if above else joined
+    return None
+
+
 RULES = (
     push_selection_below_map,
     push_selection_below_aggregate,
     push_selection_below_window,
     push_selection_below_union,
+    push_selection_below_join,
 )

@@ -1,0 +1,105 @@
+"""What each step of a bound plan costs in an epoch, forward and backward."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from relann.algebra.explain import Profile, StepCost
+from relann.algebra.terms import Term
+from relann.provenance.bound import Values
+from relann.provenance.module import Batch, QueryModule
+
+Loss = Callable[[Tensor], Tensor]
+"""From the output's first embedding column, [rows, width], to one number."""
+
+_REPEATS = 5
+
+
+def profile(module: QueryModule, batch: Batch, loss: Loss, repeats: int = _REPEATS) -> Profile:
+    """Medians over `repeats` epochs after one that is not counted; no weight changes.
+
+    Steps run apart from one another, each with its own backward pass, so that the time of one is
+    not another's. `epoch` is a whole training step measured without that: forward, loss, backward
+    and Adam.
+    """
+    module.train()
+    runs = [_steps(module, batch, loss) for _ in range(repeats + 1)][1:]
+    learned = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(learned, lr=0.0, fused=True) if learned else None
+    wholes = [_whole(module, batch, loss, optimizer) for _ in range(repeats + 1)][1:]
+    costs = {}
+    for number, _, _ in batch.program:
+        forward, backward, size = (
+            statistics.median(run[number][k] for run in runs) for k in range(3)
+        )
+        costs[number] = StepCost(forward, backward, int(size), _parameters(module, number))
+    return Profile(
+        batch.counts,
+        costs,
+        statistics.median(whole[0] for whole in wholes),
+        statistics.median(whole[1] for whole in wholes),
+    )
+
+
+def _parameters(module: QueryModule, number: int) -> int:
+    operation = module.plan.steps[number].operation
+    if not isinstance(operation, Term):
+        return 0
+    state = dict(module.named_parameters())
+    return sum(state[p.name].numel() for p in operation.parameters)
+
+
+def _steps(module: QueryModule, batch: Batch, loss: Loss) -> dict[int, tuple[float, float, int]]:
+    """Forward and backward milliseconds and bytes of the value, of each step run by itself."""
+    values: Values = list(batch.start)
+    made: dict[int, tuple[Tensor, float]] = {}
+    for number, run, _ in batch.program:
+        began = time.perf_counter()
+        value = run(values)
+        took = _since(began)
+        made[number] = value, took
+        leaf = value.detach()
+        values[number] = leaf.requires_grad_() if value.requires_grad else leaf
+    scores = batch.outputs[0][1](values)
+    if scores.requires_grad:
+        loss(scores).backward()  # type: ignore[no-untyped-call]
+    found: dict[int, tuple[float, float, int]] = {}
+    for number in reversed(list(made)):
+        value, forward = made.pop(number)
+        kept, backward = values[number], 0.0
+        if kept is not None and kept.grad is not None:
+            began = time.perf_counter()
+            torch.autograd.backward(value, kept.grad)
+            backward = _since(began)
+        found[number] = forward, backward, value.numel() * value.element_size()
+        values[number] = None
+    module.zero_grad(set_to_none=True)
+    return found
+
+
+def _whole(
+    module: QueryModule, batch: Batch, loss: Loss, optimizer: torch.optim.Optimizer | None
+) -> Sequence[float]:
+    """Milliseconds of a whole training step, and of its loss and optimiser alone."""
+    began = time.perf_counter()
+    scores = module.forward(batch)[0][0]
+    middle = time.perf_counter()
+    end = loss(scores)
+    rest = _since(middle)
+    if end.requires_grad:
+        end.backward()  # type: ignore[no-untyped-call]
+    if optimizer is not None:
+        middle = time.perf_counter()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        rest += _since(middle)
+    return _since(began), rest
+
+
+def _since(began: float) -> float:
+    return 1000 * (time.perf_counter() - began)

@@ -1,0 +1,197 @@
+"""The pages on the library of layers: their examples run, what they quote and claim is so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import relann
+from relann.algebra.parse import statements
+from relann.algebra.statements import CreateLayer
+from relann.models.library import FOLDER, definition, definitions, patterns
+from relann.schema import Catalog
+from tests.models.parity import Data, network
+
+Edge = tuple[int | None, int | None, str]
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+INDEX = DOCS / "models.md"
+PAGES = sorted((DOCS / "models").glob("*.md"))
+
+_BLOCK = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+_CODE = re.compile(r"`([^`]+)`")
+
+
+def blocks(page: Path, kind: str = "sql") -> list[str]:
+    """The fenced blocks of a page that are marked with exactly this."""
+    found = _BLOCK.finditer(page.read_text(encoding="utf-8"))
+    return [b["text"] for b in found if b["kind"] == kind]
+
+
+def created(page: Path) -> dict[str, str]:
+    """The layers that a page's blocks create."""
+    found = [s for b in blocks(page) for s in statements(b)]
+    return {s.name: s.sql for s in found if isinstance(s, CreateLayer)}
+
+
+def in_library(name: str) -> bool:
+    """Whether a layer is the library's, or a pattern's."""
+    return name in definitions() or patterns.definition(name) is not None
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Examples are too small for more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("page", [INDEX, *PAGES], ids=lambda page: page.stem)
+@pytest.mark.usefixtures("one_thread")
+def test_examples_run(page: Path) -> None:
+    """In order, in one database of the page's own."""
+    found = blocks(page)
+    assert found, "a page has examples"
+    with relann.connect() as con:
+        for block in found:
+            for result in con.each(block):
+                assert not result.columns or len(result), f"no rows:\n{block}"
+        made = [row[0] for row in con.sql("SHOW MODELS")]
+    assert made, "a page trains a model"
+
+
+def test_only_known_kinds_of_blocks() -> None:
+    """A misspelt mark would leave a block out."""
+    kinds = {b["kind"] for p in [INDEX, *PAGES] for b in _BLOCK.finditer(p.read_text("utf-8"))}
+    assert kinds <= {"", "sql", "sql no-run", "python"}
+
+
+def test_each_layer_has_its_page() -> None:
+    """Each file of the library has one, with all layers in it; the index names all of them."""
+    index = INDEX.read_text(encoding="utf-8")
+    for file in sorted(FOLDER.glob("*.sql")):
+        page = DOCS / "models" / f"{file.stem}.md"
+        for statement in statements(file.read_text(encoding="utf-8")):
+            assert isinstance(statement, CreateLayer)
+            assert statement.name in created(page), f"{page.name} quotes {statement.name}"
+            assert f"`{statement.name}(" in index, f"the index has {statement.name}"
+    assert {p.stem for p in PAGES} == {f.stem for f in FOLDER.glob("*.sql")} | {"patterns"}
+    for name in patterns.EXAMPLES:
+        assert name in (DOCS / "models" / "patterns.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", [INDEX, *PAGES], ids=lambda page: page.stem)
+def test_quoted_layers_are_the_library_s(page: Path) -> None:
+    """A layer under a name of the library is quoted word for word."""
+    for name, text in created(page).items():
+        if in_library(name):
+            assert text == definition(name).rstrip(";")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_copies_change_one_line(page: Path) -> None:
+    """Beside their head, which has the new name."""
+    quoted = [t for n, t in created(page).items() if in_library(n)]
+    copies = {n: t for n, t in created(page).items() if not in_library(n)}
+    assert copies, "a page has a layer that is copied and changed"
+    for name, text in copies.items():
+        assert min(_changed(text, q) for q in quoted) == 1, name
+
+
+def _changed(text: str, other: str) -> int:
+    """How many lines differ after the head."""
+    a, b = text.splitlines()[1:], other.splitlines()[1:]
+    codes = SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
+    return sum(max(i2 - i1, j2 - j1) for tag, i1, i2, j1, j2 in codes if tag != "equal")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_lines_of_the_query_are_in_it(page: Path) -> None:
+    """The right column of the table of equations."""
+    text = page.read_text(encoding="utf-8")
+    found = re.search(
+        r"^\| equation \| line of the query \|\n\|---\|---\|\n((\|.*\n)+)", text, re.M
+    )
+    assert found, "the page has a table of equations"
+    query = _words(" ".join(t for n, t in created(page).items() if in_library(n)))
+    for row in found[1].splitlines():
+        for code in _CODE.findall(row.rsplit(" | ", 1)[1]):
+            assert _words(code) in query, code
+
+
+def _words(text: str) -> str:
+    return " ".join(re.sub(r"--.*", "", text).split())
+
+
+@pytest.mark.parametrize("page", [INDEX, *PAGES], ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Those to files of the project."""
+    for target in _LINK.findall(page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+EDGES = [(1, 2, "r"), (2, 3, "s"), (3, 1, "r"), (4, 1, "r"), (1, 4, "r"), (2, 5, "s")]
+TWICE = (3, 1, "r")
+
+TABLES = """
+CREATE TABLE node AS SELECT i AS id, ['a', 'b'][1 + i % 2] AS type,
+    [sin(i), cos(i), i / 3, 1, i % 2, 0, -i / 4, cos(2 * i)]::FLOAT[8] AS x FROM range(1, 7) t(i);
+CREATE TABLE known AS SELECT i AS id, 'label ' || i % 2 AS label FROM range(1, 5) t(i);
+CREATE TABLE edge (src BIGINT, dst BIGINT, rel VARCHAR);
+"""
+
+
+class _Tables(Data):
+    """A database as it stands."""
+
+    def __init__(self, edges: Sequence[Edge]) -> None:
+        self.connection = relann.connect().connection
+        self.connection.execute(TABLES)
+        self.connection.executemany("INSERT INTO edge VALUES (?, ?, ?)", edges)
+        self.catalog = Catalog(self.connection)
+        self.back = {}
+
+
+def _values(layer: str, edges: Sequence[Edge]) -> Tensor:
+    """A layer's rows in the order of ids, with weights that depend on their names only."""
+    more = {"label_trick": "known, 8", "hgt": "8, heads => 2", "rgcn_basis": "8, bases => 2"}
+    query = f"SELECT id, x FROM relann.{layer}(node, edge, {more.get(layer, '8')})"
+    answer = network(_Tables(edges), query).answer()
+    assert [key[0] for key in answer.keys] == [1, 2, 3, 4, 5, 6], "each node has a row"
+    return answer.values
+
+
+def _claims() -> dict[str, tuple[str, str]]:
+    """What the index says of each layer about self-loops and an edge twice."""
+    _, table = INDEX.read_text(encoding="utf-8").split("| layer | self-loop in `edge` |")
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines() if row.startswith("| `")]
+    return {layer.strip("`"): (loop, twice) for layer, loop, twice, _ in rows}
+
+
+@pytest.mark.parametrize("layer", _claims())
+@pytest.mark.usefixtures("one_thread")
+def test_odd_rows(layer: str) -> None:
+    """The index says what they do."""
+    usual = _values(layer, EDGES)
+
+    def same(more: Sequence[Edge]) -> bool:
+        return torch.allclose(_values(layer, [*EDGES, *more]), usual, rtol=1e-9, atol=1e-9)
+
+    assert same([(None, 1, "r"), (1, None, "r"), (99, 1, "r"), (1, 99, "s")])
+    for claim, more in zip(_claims()[layer], [(1, 1, "r"), TWICE], strict=True):
+        assert claim.startswith("ignored" if same([more]) else "counts")
+
+
+def test_odd_rows_are_told_of_all_layers_with_edges() -> None:
+    """Of patterns, of some."""
+    with_edges = {n for n, text in definitions().items() if "edge(src," in text.split(" AS")[0]}
+    assert with_edges | set(patterns.EXAMPLES) >= set(_claims()) >= with_edges
