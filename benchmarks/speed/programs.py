@@ -35,9 +35,11 @@ SELECT n.id, n.label, 'train' AS split, o.x AS logits FROM node n JOIN o ON o.id
 """
 
 HGT = """
-WITH h0 AS (SELECT id, 'author' AS type, relu(sum(embedding(col, 64, initial => 'glorot') * val) + param(64)) AS x
+WITH h0 AS (SELECT id, 'author' AS type,
+                   relu(sum(embedding(col, 64, initial => 'glorot') * val) + param(64)) AS x
             FROM author_word GROUP BY id
-            UNION ALL SELECT id, 'paper', relu(sum(embedding(col, 64, initial => 'glorot') * val) + param(64))
+            UNION ALL
+            SELECT id, 'paper', relu(sum(embedding(col, 64, initial => 'glorot') * val) + param(64))
             FROM paper_word GROUP BY id
             UNION ALL SELECT id, 'term', relu(linear(x, 64)) FROM term_x
             UNION ALL SELECT id, 'conf', relu(param(64)) FROM node WHERE type = 'conf'),
@@ -57,7 +59,8 @@ RGCN = """
 WITH e AS (SELECT s AS src, p AS rel, o AS dst FROM triple),
      h AS (SELECT id, relu(x) AS x FROM relann.rgcn_featureless(node, e, 16)),
      o AS (SELECT id, x FROM relann.rgcn(h, e, 4))
-SELECT n.id, n.label, n.split, o.x AS logits FROM node n JOIN o ON o.id = n.id WHERE n.label IS NOT NULL
+SELECT n.id, n.label, n.split, o.x AS logits
+FROM node n JOIN o ON o.id = n.id WHERE n.label IS NOT NULL
 """
 
 HYGNN = """
@@ -81,15 +84,38 @@ def dhn(longest: int) -> str:
         )
         joins = " ".join(f"LEFT JOIN {name}_{k} ON {name}_{k}.id = v.id" for k in lengths)
         parts = ", ".join(f"coalesce({name}_{k}.x, 0)" for k in lengths)
-        return f"{cycles},\n{name} AS (SELECT v.id, relu(linear(concat({parts}), 16)) AS x FROM node v {joins})"
+        mixed = f"SELECT v.id, relu(linear(concat({parts}), 16)) AS x FROM node v {joins}"
+        return f"{cycles},\n{name} AS ({mixed})"
 
     return f"""
 WITH one AS (SELECT id, [1.0]::FLOAT[1] AS x FROM node),
 {layer("a", "one")},
 {layer("b", "a")}
-SELECT g.id, g.label, CASE WHEN g.fold = 4 THEN 'test' ELSE 'train' END AS split, linear(sum(b.x), 10) AS logits
+SELECT g.id, g.label, CASE WHEN g.fold = 4 THEN 'test' ELSE 'train' END AS split,
+       linear(sum(b.x), 10) AS logits
 FROM graph g JOIN node v ON v.graph = g.id JOIN b ON b.id = v.id GROUP BY ALL
 """
 
 
 TINY = GCN.replace("64", "16").replace("7)", "3)")
+
+TRIANGLES = """
+WITH node AS (SELECT DISTINCT src AS id, [1.0]::FLOAT[1] AS x FROM edge)
+SELECT a.src AS id, sum(x.x * y.x * z.x) AS triangles
+FROM edge a JOIN edge b ON b.src = a.dst JOIN edge c ON c.src = b.dst AND c.dst = a.src
+JOIN node x ON x.id = a.src JOIN node y ON y.id = b.src JOIN node z ON z.id = c.src GROUP BY a.src
+"""
+
+TREE = """
+WITH v AS (SELECT id, embedding(id, 16) AS x FROM node)
+SELECT a.src AS id, sum(x.x * y.x * z.x) AS paths
+FROM edge a JOIN edge b ON b.src = a.dst JOIN edge c ON c.src = b.dst
+JOIN v x ON x.id = a.dst JOIN v y ON y.id = b.dst JOIN v z ON z.id = c.dst GROUP BY a.src
+"""
+
+MEANS = """
+WITH near AS (SELECT e.dst AS id, avg(v.x) AS x
+              FROM edge e JOIN node v ON v.id = e.src GROUP BY e.dst)
+SELECT n.id, n.label, 'train' AS split, linear(coalesce(near.x, 0), 7) AS logits
+FROM node n LEFT JOIN near ON near.id = n.id
+"""

@@ -61,10 +61,11 @@ class StepCost:
 class Profile:
     """What an epoch takes: each step that runs in it, the whole, and of that loss and optimiser.
 
-    `counts` are the rows of each space that it runs on.
+    `counts` are the rows of each space that it runs on, `once` the steps that depend on no weight.
     """
 
     counts: Mapping[int, int]
+    once: frozenset[int]
     steps: Mapping[int, StepCost]
     epoch: float
     rest: float
@@ -206,7 +207,7 @@ def _counted(plan: Plan, number: int, rows: Mapping[int, int]) -> str:
 def _cost(profile: Profile, number: int) -> str:
     cost = profile.steps.get(number)
     if cost is None:
-        return f"{'once':>37}  "
+        return f"{'once' if number in profile.once else 'in the step that reads it':>35}  "
     share = (cost.forward + cost.backward) / max(profile.epoch, 1e-9)
     learned = f" {cost.parameters:,} learned" if cost.parameters else ""
     return f"{cost.forward:8.2f} {cost.backward:8.2f} {share:7.1%} {_bytes(cost.bytes):>9}  " + (

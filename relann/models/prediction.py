@@ -21,7 +21,7 @@ from relann.models.splits import (
 )
 from relann.models.training import Trained
 from relann.provenance.inputs import Mask
-from relann.provenance.slices import Slice, cut
+from relann.provenance.slices import cut
 
 
 def predict(
@@ -107,12 +107,13 @@ def _scores(
 ) -> tuple[Tensor, Mask | None]:
     """The prediction's numbers for output rows, and which are not NULL (None: all)."""
     module = trained.module(maps.plan)
+    # cut even where all rows are asked for: what no output needs may hold keys training had not
+    chosen = np.arange(maps.counts[maps.plan.output]) if rows is None else rows
     with torch.no_grad():
         if batch_size is None:
-            part = Part.bind(module, Slice(maps) if rows is None else cut(maps, rows))
+            part = Part.bind(module, cut(maps, chosen))
             return part.scores(module), part.valid
         source = Sliced(module, maps)
-        chosen = np.arange(maps.counts[maps.plan.output]) if rows is None else rows
         starts = range(0, max(1, len(chosen)), batch_size)
         scores, masks = [], []
         for begin in starts:

@@ -29,12 +29,14 @@ class Batch:
     start     values that depend on no parameter, computed already
     outputs   for each output value: its step, how to read it, which rows are not NULL (None: all)
     counts    rows of each space
+    once      the steps whose values depend on no parameter
     """
 
     program: tuple[tuple[int, Run, tuple[int, ...]], ...]
     start: tuple[Tensor | None, ...]
     outputs: tuple[tuple[int, Run, Mask | None], ...]
     counts: Mapping[int, int]
+    once: Sequence[int]
 
 
 class QueryModule(Scope):
@@ -111,6 +113,7 @@ class QueryModule(Scope):
             _folded(around.bound, constants, learned, ends),
             tuple((k, around.wide(k), around.bound[k].valid) for k in ends),
             dict(maps.counts),
+            constants,
         )
 
     def forward(self, batch: Batch) -> list[tuple[Tensor, Mask | None]]:

@@ -40,6 +40,7 @@ def profile(module: QueryModule, batch: Batch, loss: Loss, repeats: int = _REPEA
         costs[number] = StepCost(forward, backward, int(size), _parameters(module, number))
     return Profile(
         batch.counts,
+        frozenset(batch.once),
         costs,
         statistics.median(whole[0] for whole in wholes),
         statistics.median(whole[1] for whole in wholes),

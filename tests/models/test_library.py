@@ -680,3 +680,18 @@ def test_patterns_have_bounds_and_hang_together() -> None:
         assert patterns.definition(name) is None
     with pytest.raises(ValueError, match=re.escape("edge 2 → 3 of the pattern is not joined")):
         patterns.pattern("two", [(0, 1), (2, 3)])
+
+
+def test_predicting_all_rows_needs_only_what_they_need() -> None:
+    """A relation whose edges reach no output has no weights, and nobody asks for them."""
+    with relann.connect() as con:
+        con.sql(
+            "CREATE TABLE node AS SELECT i AS id, [i % 3, 1]::FLOAT[2] AS x FROM range(20) t(i);"
+            "CREATE TABLE paper AS SELECT i AS id, i * 0.1 AS y FROM range(10) t(i);"
+            "CREATE TABLE edge AS SELECT i % 20 AS src, (i * 7) % 20 AS dst, "
+            "CASE WHEN (i * 7) % 20 < 10 THEN 'to paper' ELSE 'to author' END AS rel "
+            "FROM range(60) t(i);"
+            "CREATE MODEL m OPTIONS (label = 'y', epochs = 2) AS SELECT p.id, p.y, o.x "
+            "FROM paper p JOIN relann.rgcn(node, edge, 1) o ON o.id = p.id"
+        )
+        assert con.sql("SELECT count(prediction) FROM ml_predict('m')").fetchall() == [(10,)]
