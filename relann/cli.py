@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,6 +105,25 @@ def demo() -> None:
     """Predict late flights from real data with a model that is a query."""
     with _failing(""):
         importlib.import_module("relann.demo.flights").main()
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(
+    name: Annotated[str, typer.Argument(help="speed, kernels or papers.")],
+    context: typer.Context,
+) -> None:
+    """Measure against other libraries: `relann bench speed DATA`. For a checkout of the source."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *context.args]
+    known = sorted(p.stem for p in Path("benchmarks").glob("*") if p.stem[0] not in "_.")
+    if name not in known:
+        with _failing(""):
+            raise QueryError(
+                f"there is no benchmark `{name}` here; there are {', '.join(known)}."
+                + did_you_mean(name, known)
+                if known
+                else "benchmarks come with the source: run this in the folder of a checkout"
+            )
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 @app.command()

@@ -100,7 +100,8 @@ FROM graph g JOIN node v ON v.graph = g.id JOIN b ON b.id = v.id GROUP BY ALL
 TINY = GCN.replace("64", "16").replace("7)", "3)")
 
 TRIANGLES = """
-WITH node AS (SELECT DISTINCT src AS id, [1.0]::FLOAT[1] AS x FROM edge)
+WITH node AS (SELECT id, param(1, initial => 'ones') AS x
+              FROM (SELECT DISTINCT src AS id FROM edge))
 SELECT a.src AS id, sum(x.x * y.x * z.x) AS triangles
 FROM edge a JOIN edge b ON b.src = a.dst JOIN edge c ON c.src = b.dst AND c.dst = a.src
 JOIN node x ON x.id = a.src JOIN node y ON y.id = b.src JOIN node z ON z.id = c.src GROUP BY a.src

@@ -113,6 +113,8 @@ def bind_reduce(around: Surroundings, step: Step, operation: SegmentReduce) -> B
     valid = around.masks.shared(counts > (1 if how == "stddev" else 0))
     if how == "sum" and (summed := _table_sum(around, step, source, mask)) is not None:
         return replace(summed, valid=valid)
+    if how in _REDUCE and (found := _gathered_reduce(around, source, how, ids, mask, groups)):
+        return replace(found, valid=valid)
     if how == "stddev":
         return Bound(_deviation(around.wide(source), incidence, around.inputs.dtype), valid)
     if not of.single:
@@ -123,6 +125,28 @@ def bind_reduce(around: Surroundings, step: Step, operation: SegmentReduce) -> B
         return Bound(lambda values: many * seen(values[source]), valid)
     # the one row is every group's mean, least and greatest
     return Bound(lambda values: seen(values[source]), valid, single=True)
+
+
+def _gathered_reduce(
+    around: Surroundings, source: int, how: str, ids: Ints, mask: Mask | None, groups: int
+) -> Bound | None:
+    """A reduction of gathered rows that nothing else reads: straight from the rows picked."""
+    step = around.plan.steps[source]
+    gather_step = step.operation
+    if (
+        not isinstance(gather_step, Gather)
+        or around.uses[source] != 1
+        or around.bound[source].single
+    ):
+        return None
+    picked_from = gather_step.source
+    rows, sources = around.maps.gathers[step.space, gather_step.via], around.count(picked_from)
+    incidence = around.incidence(
+        ("gathered", step.space, gather_step.via, sources, id(ids), id(mask)),
+        lambda: Incidence.build(_kept(ids, mask), rows, groups, sources),
+    )
+    x, reduce = around.wide(picked_from), _REDUCE[how]
+    return Bound(lambda values: reduce(x(values), incidence), reads=(picked_from,))
 
 
 def _table_sum(around: Surroundings, step: Step, source: int, mask: Mask | None) -> Bound | None:

@@ -150,7 +150,7 @@ class _ProductSum(Function):
         ends = as_array(grad), as_array(x), entries.targets, products.picks
         # Tables of their own spare the loops a search for who reads a row, as long as tables are
         # small beside the work.
-        if PARTS * rows <= 4 * entries.n_entries:
+        if 4 * PARTS * rows <= products.picks.size:
             bounds = np.array([entries.n_entries * k // PARTS for k in range(PARTS + 1)])
             tables = x.new_zeros(PARTS, rows, width)
             workers.run(
