@@ -225,3 +225,15 @@ def test_main_is_the_program(monkeypatch, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == 0 and VERSION in capsys.readouterr().out
+
+
+def test_bench_needs_a_checkout(relann, tmp_path, monkeypatch):
+    """Benchmarks are in the source, not in the package."""
+    monkeypatch.chdir(tmp_path)
+    code, _, said = relann("bench", "speed")
+    assert code != 0
+    assert "run this in the folder of a checkout" in said
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "speed.py").write_text("print('measured')")
+    assert "Did you mean `speed`?" in relann("bench", "sped")[2]
+    assert relann("bench", "speed")[0] == 0
