@@ -120,8 +120,9 @@ def gatv2(w: Weights, g: Graph, heads: int) -> Tensor:
 def sage(w: Weights, g: Graph, aggregate: str) -> Tensor:
     """PyTorch Geometric has the one bias beside the neighbours' weight."""
     conv = pyg.SAGEConv(w.x().shape[1], 8, aggr=aggregate)
+    neighbours = "linear_1.weight" if aggregate == "max" else "near.linear_0.weight"
     weights = {
-        **linear("lin_l", w["linear_1.weight"], w["linear_0.bias"]),
+        **linear("lin_l", w[neighbours], w["linear_0.bias"]),
         **linear("lin_r", w["linear_0.weight"]),
     }
     return run(conv, weights, w.x(), g.edge_index)
