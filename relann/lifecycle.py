@@ -65,9 +65,7 @@ class _Layers:
         if definition is None:
             return None
         self.used[key] = definition
-        (statement,) = statements(definition)
-        assert isinstance(statement, CreateLayer)
-        return Layer.of(statement)
+        return Layer.parsed(definition)
 
 
 class Lifecycle:

@@ -196,9 +196,7 @@ class Session:
     def _show(self, statement: Show) -> Result:
         if statement.kind == "layers":
             layers = self._store.layers()
-            published = [
-                library.PREFIX + n for n in (*library.definitions(), *library.patterns.EXAMPLES)
-            ]
+            published = library.names()
             columns: dict[str, list[Any]] = {
                 "name": [*(v.name for v in layers), *published],
                 "definition": [

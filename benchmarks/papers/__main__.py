@@ -47,7 +47,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -60,6 +59,7 @@ import pyarrow as pa
 import torch
 
 import relann
+from benchmarks.memory import peak_mb
 from benchmarks.papers import graphs
 from benchmarks.speed import data
 from relann.models.library.patterns import pattern
@@ -252,8 +252,7 @@ SIDES = {"relann": of_relann, "reference": of_reference}
 
 
 def _side(metrics: dict[str, list[float]], seconds: list[float]) -> Side:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
-    return Side(metrics, statistics.median(seconds), peak)
+    return Side(metrics, statistics.median(seconds), peak_mb())
 
 
 def measured(key: str, side: str, folder: Path, seeds: int, threads: int) -> Side | None:

@@ -26,6 +26,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+from benchmarks.memory import peak_mb
 from benchmarks.speed import data, engine, peers, programs
 from benchmarks.speed.data import Tables
 
@@ -255,9 +256,7 @@ def _memory_here(name: str, contender: str, folder: Path) -> None:
     epoch = workload.contenders[contender](workload.tables(folder))
     for _ in range(1 if contender in workload.once else 3):
         epoch()
-    # the kernel's own high-water mark: getrusage would begin with the parent's
-    status = Path("/proc/self/status").read_text().splitlines()
-    print(int(next(line.split()[1] for line in status if line.startswith("VmHWM"))) / 1024)
+    print(peak_mb())
 
 
 def row(workload: Workload, found: dict[str, list[float]], peaks: dict[str, float]) -> list[str]:

@@ -14,7 +14,7 @@ from relann.algebra.bind import Layer
 from relann.algebra.engines.duckdb import DuckDBEngine
 from relann.algebra.parse import statements
 from relann.algebra.rowmaps import RowMaps, build
-from relann.algebra.statements import CreateLayer, CreateModel
+from relann.algebra.statements import CreateModel
 from relann.models import library
 from relann.models.options import Options
 from relann.models.program import Program
@@ -59,11 +59,8 @@ def program(connection: duckdb.DuckDBPyConnection, text: str) -> Program:
 
 
 def _layer(name: str) -> Layer | None:
-    if not name.lower().startswith(library.PREFIX):
-        return None
-    (statement,) = statements(library.definition(name))
-    assert isinstance(statement, CreateLayer)
-    return Layer.of(statement)
+    known = name.lower().startswith(library.PREFIX)
+    return Layer.parsed(library.definition(name)) if known else None
 
 
 def training(tables: Tables, text: str) -> Prepared:

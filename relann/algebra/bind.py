@@ -17,6 +17,7 @@ from relann.algebra.functions import (
 )
 from relann.algebra.lineage import origins
 from relann.algebra.nodes import Column, Map, Node, Query, Scan, Union, passed
+from relann.algebra.parse import statements
 from relann.algebra.scope import located, span_of
 from relann.algebra.select import SelectBinder
 from relann.algebra.statements import CreateLayer
@@ -66,6 +67,13 @@ class Layer:
             for a in statement.arguments
         )
         return cls(statement.name, arguments, statement.body.query, statement.body.span.text)
+
+    @classmethod
+    def parsed(cls, definition: str) -> Layer:
+        """The layer that a text of one CREATE LAYER statement creates."""
+        (statement,) = statements(definition)
+        assert isinstance(statement, CreateLayer)
+        return cls.of(statement)
 
     @property
     def signature(self) -> str:
@@ -340,7 +348,8 @@ class _Binder:
     def _table(self, item: exp.Table, env: Environment, path: str, text: str) -> tuple[str, Node]:
         function = function_name(item.this) if isinstance(item.this, exp.Func) else None
         if function is not None:
-            layer = self._layer_called(item, text)
+            with located(item.this, text):
+                layer = self._layer_of(item)
             alias = item.alias or function
             if layer is not None:
                 return alias, self._call_layer(layer, item.this, env, f"{path}.{alias}", text)
@@ -379,10 +388,6 @@ class _Binder:
             return None
         function = function_name(table.this) or ""
         return self.layers(f"{table.db}.{function}" if table.db else function)
-
-    def _layer_called(self, item: exp.Table, text: str) -> Layer | None:
-        with located(item.this, text):
-            return self._layer_of(item)
 
     def _call_layer(
         self, layer: Layer, call: exp.Expr, env: Environment, path: str, text: str

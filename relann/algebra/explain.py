@@ -209,10 +209,9 @@ def _cost(profile: Profile, number: int) -> str:
     if cost is None:
         return f"{'once' if number in profile.once else 'in the step that reads it':>35}  "
     share = (cost.forward + cost.backward) / max(profile.epoch, 1e-9)
-    learned = f" {cost.parameters:,} learned" if cost.parameters else ""
-    return f"{cost.forward:8.2f} {cost.backward:8.2f} {share:7.1%} {_bytes(cost.bytes):>9}  " + (
-        f"({learned.strip()}) " if learned else ""
-    )
+    learned = f"({cost.parameters:,} learned) " if cost.parameters else ""
+    size = _bytes(cost.bytes)
+    return f"{cost.forward:8.2f} {cost.backward:8.2f} {share:7.1%} {size:>9}  {learned}"
 
 
 def _bytes(count: int) -> str:

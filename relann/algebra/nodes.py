@@ -246,6 +246,13 @@ class Map(Node):
             for n, v in self.outputs
         )
 
+    def with_terms(self, change: Callable[[Term], Term | None]) -> Map | None:
+        """The same with every term transformed (see `Term.transformed`); None if none changes."""
+        outputs = tuple(
+            (n, v.transformed(change) if isinstance(v, Term) else v) for n, v in self.outputs
+        )
+        return Map(self.source, outputs) if outputs != self.outputs else None
+
 
 JOINS = ("inner", "left", "full", "semi", "anti", "asof", "asof_left")
 

@@ -105,19 +105,16 @@ class _Moving:
         here, there = self.counts[step.space], self.counts[space]
         work = MOVE * term.width
         if isinstance(term, Linear):
-            work += term.argument.width * term.width // term.heads
+            work += term.work
         moved = max(self.steps[k].width for k in arguments(term))
         return there * work + MOVE * here * term.width < here * work + MOVE * here * moved
 
 
 def _is_one_row(operation: Operation) -> bool:
     """Whether a value is one row that stands for all, whatever the space."""
-    match operation:
-        case Constant():
-            return True
-        case Learned(_, None):
-            return True
-    return False
+    return isinstance(operation, Constant) or (
+        isinstance(operation, Learned) and operation.per is None
+    )
 
 
 def fuse_gather_scale_sum(steps: list[Step], outputs: list[int]) -> tuple[list[Step], list[int]]:
@@ -194,6 +191,7 @@ def drop_unread(steps: list[Step], outputs: list[int]) -> tuple[list[Step], list
 
 
 def renumbered(operation: Operation, fresh: Mapping[int, int]) -> Operation:
+    """The operation reading other steps, number by number."""
     match operation:
         case Term():
             values: dict[str, Term] = {

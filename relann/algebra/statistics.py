@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from relann.algebra.nodes import (
     Aggregate,
@@ -82,6 +83,10 @@ class Statistics:
         match node:
             case Aggregate(_, by) if set(by) <= set(columns):
                 return 1.0
+            case Scan() | Query(_, _, _, ()) if len(node.columns) > len(set(columns)) > 0:
+                # counted once, whatever else is read
+                kept = tuple(c for c in node.columns if c.name in columns)
+                return self._known_share(replace(node, columns=kept), columns)
             case Scan() | Query(_, _, _, ()) if self._sketch is not None and columns:
                 rows, distinct = self._sketch(node_to_sql(node), columns)
                 return min(1.0, distinct / rows) if rows else 1.0

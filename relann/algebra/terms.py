@@ -225,6 +225,38 @@ class Term(Interned):
         return self.transformed(change)
 
 
+class OfOneTerm(Term):
+    """A term of one `argument`, of the argument's width."""
+
+    argument: Term
+
+    @property
+    def width(self) -> int:  # type: ignore[override]
+        return self.argument.width
+
+    @property
+    def children(self) -> tuple[Term, ...]:
+        return (self.argument,)
+
+    def rebuilt(self, children: tuple[Term, ...]) -> Term:
+        changed: Term = replace(self, argument=children[0])  # type: ignore[type-var]
+        return changed
+
+
+class OfOneContent(Term):
+    """A term of one `content` expression."""
+
+    content: Content
+
+    @property
+    def contents(self) -> tuple[Content, ...]:
+        return (self.content,)
+
+    def with_contents(self, change: Callable[[Content], Content]) -> Term:
+        changed: Term = replace(self, content=change(self.content))  # type: ignore[type-var]
+        return changed
+
+
 @dataclass(frozen=True, eq=False)
 class Field(Term):
     """An embedding column of the node's input."""
@@ -319,22 +351,11 @@ class Apply(Term):
 
 
 @dataclass(frozen=True, eq=False)
-class LeakyRelu(Term):
+class LeakyRelu(OfOneTerm):
     """x where it is positive, `slope` · x elsewhere (Maas et al. 2013)."""
 
     argument: Term
     slope: float = 0.01
-
-    @property
-    def width(self) -> int:  # type: ignore[override]
-        return self.argument.width
-
-    @property
-    def children(self) -> tuple[Term, ...]:
-        return (self.argument,)
-
-    def rebuilt(self, children: tuple[Term, ...]) -> Term:
-        return LeakyRelu(children[0], self.slope)
 
     def __str__(self) -> str:
         return f"leaky_relu({self.argument}{'' if self.slope == 0.01 else f', {self.slope:g}'})"
@@ -378,6 +399,11 @@ class Linear(Term):
     @property
     def width(self) -> int:  # type: ignore[override]
         return self.weight.shape[-1] * self.heads
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds for each row."""
+        return self.argument.width * self.width // self.heads
 
     @property
     def children(self) -> tuple[Term, ...]:
@@ -455,7 +481,7 @@ ENCODINGS = {"numeric": 2, "time": 10, "elapsed": 8}
 
 
 @dataclass(frozen=True, eq=False)
-class Encode(Term):
+class Encode(OfOneContent):
     """A content value as a fixed vector, by statistics of the training rows. Never NULL.
 
     `numeric`: (standardised value, missing indicator). `time`: position in the training span,
@@ -471,19 +497,12 @@ class Encode(Term):
     def width(self) -> int:  # type: ignore[override]
         return ENCODINGS[self.encoding]
 
-    @property
-    def contents(self) -> tuple[Content, ...]:
-        return (self.content,)
-
-    def with_contents(self, change: Callable[[Content], Content]) -> Term:
-        return replace(self, content=change(self.content))
-
     def __str__(self) -> str:
         return f"{self.encoding}({self.content})"
 
 
 @dataclass(frozen=True, eq=False)
-class Tokens(Term):
+class Tokens(OfOneContent):
     """The mean of the learned vectors of a text's words; words hash into the rows of `table`.
 
     Words are runs of letters and digits, lower-cased. NULL and the empty text are the zero vector.
@@ -496,19 +515,12 @@ class Tokens(Term):
     def width(self) -> int:  # type: ignore[override]
         return self.table.shape[1]
 
-    @property
-    def contents(self) -> tuple[Content, ...]:
-        return (self.content,)
-
-    def with_contents(self, change: Callable[[Content], Content]) -> Term:
-        return replace(self, content=change(self.content))
-
     def __str__(self) -> str:
         return f"text({self.content}, {self.width})"
 
 
 @dataclass(frozen=True, eq=False)
-class Pretrained(Term):
+class Pretrained(OfOneContent):
     """x·W + b, x a text's vector by the pretrained encoder of a name. Never NULL.
 
     `site` is the call's, whose own copy of the encoder is trained where encoders are trained. NULL
@@ -524,13 +536,6 @@ class Pretrained(Term):
     @property
     def width(self) -> int:  # type: ignore[override]
         return self.weight.shape[1]
-
-    @property
-    def contents(self) -> tuple[Content, ...]:
-        return (self.content,)
-
-    def with_contents(self, change: Callable[[Content], Content]) -> Term:
-        return replace(self, content=change(self.content))
 
     def __str__(self) -> str:
         return f"text({self.content}, {self.width}, encoder => '{self.encoder}')"
@@ -647,28 +652,17 @@ class Coalesce(Term):
 
 
 @dataclass(frozen=True, eq=False)
-class Normalize(Term):
+class Normalize(OfOneTerm):
     """x / max(‖x‖₂, 1e-12), row by row."""
 
     argument: Term
-
-    @property
-    def width(self) -> int:  # type: ignore[override]
-        return self.argument.width
-
-    @property
-    def children(self) -> tuple[Term, ...]:
-        return (self.argument,)
-
-    def rebuilt(self, children: tuple[Term, ...]) -> Term:
-        return Normalize(children[0])
 
     def __str__(self) -> str:
         return f"normalize({self.argument})"
 
 
 @dataclass(frozen=True, eq=False)
-class Dropout(Term):
+class Dropout(OfOneTerm):
     """In training each element is zeroed with probability `p`, the rest scaled by 1 / (1 − p)."""
 
     argument: Term
@@ -679,23 +673,12 @@ class Dropout(Term):
         if not 0 <= self.p < 1:
             raise SchemaError(f"dropout takes a probability in [0, 1), not {self.p:g}")
 
-    @property
-    def width(self) -> int:  # type: ignore[override]
-        return self.argument.width
-
-    @property
-    def children(self) -> tuple[Term, ...]:
-        return (self.argument,)
-
-    def rebuilt(self, children: tuple[Term, ...]) -> Term:
-        return replace(self, argument=children[0])
-
     def __str__(self) -> str:
         return f"dropout({self.argument}, {self.p:g})"
 
 
 @dataclass(frozen=True, eq=False)
-class Norm(Term):
+class Norm(OfOneTerm):
     """Standardised and rescaled by learned `scale` and `shift`.
 
     `layer`: over each row's own elements (Ba et al. 2016). `batch`: over the rows of a training
@@ -706,17 +689,6 @@ class Norm(Term):
     argument: Term
     scale: Parameter
     shift: Parameter
-
-    @property
-    def width(self) -> int:  # type: ignore[override]
-        return self.argument.width
-
-    @property
-    def children(self) -> tuple[Term, ...]:
-        return (self.argument,)
-
-    def rebuilt(self, children: tuple[Term, ...]) -> Term:
-        return replace(self, argument=children[0])
 
     def __str__(self) -> str:
         return f"{self.kind}_norm({self.argument})"

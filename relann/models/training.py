@@ -177,10 +177,8 @@ def _splits(maps: RowMaps, options: Options, labels: pa.Array) -> dict[str, Numb
     for name, rows in found.items():
         if dropped := len(rows) - len(out[name]):
             log.info("%d of %d %s rows have no label and are not used", dropped, len(rows), name)
-    counts, whole = (
-        ", ".join(f"{len(r)} {n}" for n, r in out.items()),
-        maps.counts[maps.plan.output],
-    )
+    counts = ", ".join(f"{len(r)} {n}" for n, r in out.items())
+    whole = maps.counts[maps.plan.output]
     if not len(found["train"]):
         how = f"`{options.split}` is 'train' in none of" if options.split else "there are"
         raise DataError(f"there are no training rows: {how} {whole} rows")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from relann.algebra.engines.protocol import Ints
-from relann.algebra.plan import Plan
+from relann.algebra.plan import Gather, Plan
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.terms import Content, Key, Parameter
 from relann.provenance.encoders import Encoders
@@ -93,6 +93,12 @@ class Surroundings:
         if key not in self.indexes:
             self.indexes[key] = Index.build(rows, sources)
         return self.indexes[key]
+
+    def lone_gather(self, step: int) -> Gather | None:
+        """The gather that a step is, if only one step reads it and it picks more than one row."""
+        operation = self.plan.steps[step].operation
+        alone = self.uses[step] == 1 and not self.bound[step].single
+        return operation if alone and isinstance(operation, Gather) else None
 
     def gathered(self, space: int, via: Content, source: int) -> Index:
         """Which rows of a step's value a row-number column of a space picks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -32,12 +32,12 @@ def profile(module: QueryModule, batch: Batch, loss: Loss, repeats: int = _REPEA
     learned = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(learned, lr=0.0, fused=True) if learned else None
     wholes = [_whole(module, batch, loss, optimizer) for _ in range(repeats + 1)][1:]
-    costs = {}
+    costs, sizes = {}, {name: p.numel() for name, p in module.named_parameters()}
     for number, _, _ in batch.program:
         forward, backward, size = (
             statistics.median(run[number][k] for run in runs) for k in range(3)
         )
-        costs[number] = StepCost(forward, backward, int(size), _parameters(module, number))
+        costs[number] = StepCost(forward, backward, int(size), _parameters(module, number, sizes))
     return Profile(
         batch.counts,
         frozenset(batch.once),
@@ -47,12 +47,11 @@ def profile(module: QueryModule, batch: Batch, loss: Loss, repeats: int = _REPEA
     )
 
 
-def _parameters(module: QueryModule, number: int) -> int:
+def _parameters(module: QueryModule, number: int, sizes: Mapping[str, int]) -> int:
     operation = module.plan.steps[number].operation
     if not isinstance(operation, Term):
         return 0
-    state = dict(module.named_parameters())
-    return sum(state[p.name].numel() for p in operation.parameters)
+    return sum(sizes[p.name] for p in operation.parameters)
 
 
 def _steps(module: QueryModule, batch: Batch, loss: Loss) -> dict[int, tuple[float, float, int]]:

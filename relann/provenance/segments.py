@@ -22,7 +22,7 @@ from relann.algebra.plan import (
     Step,
 )
 from relann.algebra.rowmaps import Partitions, partition_key
-from relann.algebra.terms import Apply, Field, Lookup
+from relann.algebra.terms import Apply, Content, Field, Lookup
 from relann.errors import PlanError
 from relann.provenance.bound import Bound, Run, Surroundings, Values
 from relann.provenance.inputs import Mask, shared
@@ -102,19 +102,25 @@ def bind_reduce(around: Surroundings, step: Step, operation: SegmentReduce) -> B
     where = None if operation.where is None else around.inputs.filters[inner, operation.where]
     mask = around.masks.shared(of_both([of.valid, where]))
     rows, groups = around.maps.counts[inner], around.maps.counts[step.space]
-    ids = around.maps.groups[step.space]
-    incidence = around.incidence(
-        ("groups", step.space, id(mask)),
-        lambda: Incidence.build(_kept(ids, mask), None, groups, rows),
-    )
+    ids, lone = around.maps.groups[step.space], None
+    if how in _REDUCE and (lone := around.lone_gather(source)) is not None:
+        incidence = _picking(around, step, lone.source, lone.via, mask)  # no gathered row is made
+    else:
+        incidence = around.incidence(
+            ("groups", step.space, id(mask)),
+            lambda: Incidence.build(_kept(ids, mask), None, groups, rows),
+        )
     counts = incidence.counts
     if how == "count":
         return _fixed(around, counts)
     valid = around.masks.shared(counts > (1 if how == "stddev" else 0))
     if how == "sum" and (summed := _table_sum(around, step, source, mask)) is not None:
         return replace(summed, valid=valid)
-    if how in _REDUCE and (found := _gathered_reduce(around, source, how, ids, mask, groups)):
-        return replace(found, valid=valid)
+    if lone is not None:
+        x, picked_reduce = around.wide(lone.source), _REDUCE[how]
+        return Bound(
+            lambda values: picked_reduce(x(values), incidence), valid, reads=(lone.source,)
+        )
     if how == "stddev":
         return Bound(_deviation(around.wide(source), incidence, around.inputs.dtype), valid)
     if not of.single:
@@ -127,26 +133,17 @@ def bind_reduce(around: Surroundings, step: Step, operation: SegmentReduce) -> B
     return Bound(lambda values: seen(values[source]), valid, single=True)
 
 
-def _gathered_reduce(
-    around: Surroundings, source: int, how: str, ids: Ints, mask: Mask | None, groups: int
-) -> Bound | None:
-    """A reduction of gathered rows that nothing else reads: straight from the rows picked."""
-    step = around.plan.steps[source]
-    gather_step = step.operation
-    if (
-        not isinstance(gather_step, Gather)
-        or around.uses[source] != 1
-        or around.bound[source].single
-    ):
-        return None
-    picked_from = gather_step.source
-    rows, sources = around.maps.gathers[step.space, gather_step.via], around.count(picked_from)
-    incidence = around.incidence(
-        ("gathered", step.space, gather_step.via, sources, id(ids), id(mask)),
+def _picking(
+    around: Surroundings, step: Step, source: int, via: Content, mask: Mask | None
+) -> Incidence:
+    """Which rows of a step's value meet in each group, picked by a column of the rows grouped."""
+    inner, sources = _grouped_space(around, step), around.count(source)
+    ids, rows = around.maps.groups[step.space], around.maps.gathers[inner, via]
+    groups = around.maps.counts[step.space]
+    return around.incidence(
+        ("picking", step.space, via, sources, id(mask)),
         lambda: Incidence.build(_kept(ids, mask), rows, groups, sources),
     )
-    x, reduce = around.wide(picked_from), _REDUCE[how]
-    return Bound(lambda values: reduce(x(values), incidence), reads=(picked_from,))
 
 
 def _table_sum(around: Surroundings, step: Step, source: int, mask: Mask | None) -> Bound | None:
@@ -230,12 +227,7 @@ def bind_product(around: Surroundings, step: Step, operation: SparseProduct) -> 
     where = None if operation.where is None else around.inputs.filters[inner, operation.where]
     scaled = None if scale is None else scale.valid
     mask = around.masks.shared(of_both([picked(of.valid, rows), scaled, where]))
-    groups, sources = around.maps.counts[step.space], around.count(source)
-    ids = around.maps.groups[step.space]
-    incidence = around.incidence(
-        ("product", step.space, operation.via, sources, id(mask)),
-        lambda: Incidence.build(_kept(ids, mask), rows, groups, sources),
-    )
+    incidence = _picking(around, step, source, operation.via, mask)
     valid = around.masks.shared(incidence.counts > 0)
     x = around.wide(source)
     if weight is None:

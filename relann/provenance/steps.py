@@ -218,13 +218,12 @@ def _linear(around: Surroundings, step: Step, term: Linear) -> Bound:
     bias = None if term.bias is None else around.array(term.bias)
     if term.heads > 1:
         return _linear_by_head(around, step, term)
-    if term.rows is not None:
-        return _part_of_linear(around, number, weight, bias, term.rows)
     if term.per is None:
+        matrix = _rows(weight, term.rows)
         if bias is None:
-            return _each(around, number, lambda x: x @ weight)
+            return _each(around, number, lambda x: x @ matrix())
         added = bias
-        return _each(around, number, lambda x: torch.addmm(added, x, weight))
+        return _each(around, number, lambda x: torch.addmm(added, x, matrix()))
     sets = _sets(around, step, term.per, term.weight, of.valid)
     if not weight.shape[0]:  # nothing but NULL rows
         return _nothing(around, step, of.valid)
@@ -236,15 +235,9 @@ def _linear(around: Surroundings, step: Step, term: Linear) -> Bound:
     return Bound(lambda values: grouped_linear(wide(values), weight, groups, bias), of.valid)
 
 
-def _part_of_linear(
-    around: Surroundings, number: int, weight: Tensor, bias: Tensor | None, rows: tuple[int, int]
-) -> Bound:
-    """A product with some rows of the weight."""
-    begin, end = rows
-    if bias is None:
-        return _each(around, number, lambda x: x @ weight[begin:end])
-    added = bias
-    return _each(around, number, lambda x: torch.addmm(added, x, weight[begin:end]))
+def _rows(weight: Tensor, rows: tuple[int, int] | None) -> Callable[[], Tensor]:
+    """How to read some rows of a weight, as they are at the time; None: all."""
+    return (lambda: weight) if rows is None else (lambda: weight[slice(*rows)])
 
 
 def _linear_by_head(around: Surroundings, step: Step, term: Linear) -> Bound:
@@ -367,7 +360,7 @@ def _dot(around: Surroundings, term: Dot) -> Bound:
     left, right = number_of(term.left), number_of(term.right)
     both = (around.bound[left], around.bound[right])
     valid, single = of_both([b.valid for b in both]), all(b.single for b in both)
-    ends = [_lone_gather(around, k) for k in (left, right)]
+    ends = [_picked(around, k) for k in (left, right)]
     heads = term.heads
     if ends[0] is not None and ends[1] is not None:
         (x, i), (y, j) = ends[0], ends[1]
@@ -395,15 +388,13 @@ def _block(vector: Tensor, heads: int) -> Tensor:
     return (slices * torch.eye(heads, dtype=vector.dtype)[:, None]).reshape(-1, heads)
 
 
-def _lone_gather(around: Surroundings, number: int) -> tuple[int, Index] | None:
-    """What a gather that only one step reads picks from."""
-    step = around.plan.steps[number]
-    if around.uses[number] != 1 or around.bound[number].single:
+def _picked(around: Surroundings, number: int) -> tuple[int, Index] | None:
+    """What a gather that only one step reads picks from, and which rows."""
+    found = around.lone_gather(number)
+    if found is None:
         return None
-    match step.operation:
-        case Gather(source, via):
-            return source, around.gathered(step.space, via, source)
-    return None
+    space = around.plan.steps[number].space
+    return found.source, around.gathered(space, found.via, found.source)
 
 
 def _concat(around: Surroundings, numbers: Sequence[int]) -> Bound:

@@ -24,7 +24,7 @@ from relann.algebra.engines.duckdb import DuckDBEngine
 from relann.algebra.lower import lower
 from relann.algebra.parse import statements
 from relann.algebra.rowmaps import RowMaps
-from relann.algebra.statements import CreateLayer, CreateModel
+from relann.algebra.statements import CreateModel
 from relann.models import library
 from relann.models.program import Program
 from relann.provenance.encoders import Encoders
@@ -211,11 +211,7 @@ def relation(name: str, given: str, width: int) -> str:
 
 def layers(name: str) -> Layer | None:
     """The library's layers."""
-    if not name.startswith(library.PREFIX):
-        return None
-    (statement,) = statements(library.definition(name))
-    assert isinstance(statement, CreateLayer)
-    return Layer.of(statement)
+    return Layer.parsed(library.definition(name)) if name.startswith(library.PREFIX) else None
 
 
 @dataclass

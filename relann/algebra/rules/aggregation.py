@@ -153,7 +153,7 @@ def _flattened(
     """
     predicates: list[Content] = []
     leaves = list(_leaves(source, predicates))
-    if (len(leaves) < 3 and len(predicates) < 1) or len(leaves) < 2:
+    if len(leaves) < 2:
         return None
     factors: list[dict[str, tuple[Term, ...]]] = [{} for _ in leaves]
     rest: dict[str, tuple[Term, ...]] = {}

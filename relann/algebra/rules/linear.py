@@ -95,10 +95,7 @@ def split_linear_of_concat(node: Node, statistics: Statistics) -> Node | None:
                     return reduce(_added, parts[1:], cast(Term, parts[0]))
         return None
 
-    outputs = tuple(
-        (n, v.transformed(change) if isinstance(v, Term) else v) for n, v in node.outputs
-    )
-    return Map(node.source, outputs) if outputs != node.outputs else None
+    return node.with_terms(change)
 
 
 def _added(a: Term, b: Term) -> Term:
@@ -120,8 +117,7 @@ def _parts(linear: Linear, whole: Concat) -> list[Linear]:
 def _part_cost(part: Linear, source: Node, joined: int, statistics: Statistics) -> float:
     """A product on the smallest side of the join that holds its columns, its result moved up."""
     moved = part.width if _sides_of(source, part) else part.argument.width
-    product = part.argument.width * part.width
-    return _fewest(part, source, statistics) * product + MOVE * joined * moved
+    return _fewest(part, source, statistics) * part.work + MOVE * joined * moved
 
 
 def _join_below(source: Node) -> tuple[Select | None, Join | None]:
@@ -191,7 +187,7 @@ def _cost(term: Term, rows: int) -> float:
     work = 0.0
     for inner in set(term.walk()):
         if isinstance(inner, Linear):
-            work += inner.argument.width * inner.width / inner.heads
+            work += inner.work
         if inner.parameters or inner.fields:  # all else is made once
             work += MOVE * inner.width
     return rows * work
@@ -301,9 +297,8 @@ def _cheaper_above(
     rows, groups = statistics.rows(source), statistics.rows(node)
     wide, narrow = linear.argument.width, linear.width
     fewest = _fewest(linear, source, statistics)
-    product = wide * narrow / linear.heads
-    stay = fewest * product + MOVE * rows * narrow
-    above = groups * product + (0 if summed_once else MOVE * rows * wide)
+    stay = fewest * linear.work + MOVE * rows * narrow
+    above = groups * linear.work + (0 if summed_once else MOVE * rows * wide)
     return above < stay
 
 

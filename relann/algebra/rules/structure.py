@@ -67,10 +67,7 @@ def turn_division_into_product(node: Node, _: Statistics) -> Node | None:
                 return Apply("mul", (x, Apply("div", (Constant(1.0), s))))
         return None
 
-    outputs = tuple(
-        (n, v.transformed(change) if isinstance(v, Term) else v) for n, v in node.outputs
-    )
-    return Map(node.source, outputs) if outputs != node.outputs else None
+    return node.with_terms(change)
 
 
 RULES = (

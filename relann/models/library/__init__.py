@@ -31,6 +31,11 @@ def definitions() -> dict[str, str]:
     return found
 
 
+def names() -> list[str]:
+    """All layers kept in files and some of the patterns, with the prefix."""
+    return [PREFIX + name for name in (*definitions(), *patterns.EXAMPLES)]
+
+
 def definition(name: str) -> str:
     """The statement that creates a layer, named with the prefix, in any case.
 
@@ -43,5 +48,5 @@ def definition(name: str) -> str:
         return written
     known = [*definitions(), *patterns.EXAMPLES]
     hint = did_you_mean(bare, known).replace("`", f"`{PREFIX}", 1)
-    hint = hint or f" There are {listing((PREFIX + n for n in known), 40)}."
+    hint = hint or f" There are {listing(names(), 40)}."
     raise SchemaError(f"there is no layer `{PREFIX}{bare}`.{hint}")

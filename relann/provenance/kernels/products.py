@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,22 +93,24 @@ def product_sum(
 
 def summed(x: Tensor, weight: Tensor | None, pick: Array, incidence: Incidence) -> Tensor:
     """Σ_e weight[pick[e]] · x[sources[e]] for each target; `pick` of no elements: weight[e]."""
-    width = x.shape[1]
-    values = as_array(x)
-    none = no_elements(incidence.offsets)
-    weights = np.empty((0, 1), values.dtype) if weight is None else as_array(weight)
+    weights = np.empty((0, 1), as_array(x).dtype) if weight is None else as_array(weight)
     loop = loops.sum_entries if weights.shape[1] == 1 else loops.sum_entries_by_head
-    cuts, targets = incidence.cuts, incidence.n_targets
-    if cuts is None:
-        out = empty(targets, width, x)
-        args = (values, incidence.offsets, incidence.sources, weights, pick, none, as_array(out))
-        workers.run(loop, incidence.chunks(width), args)
-        return out
-    out = empty(targets + len(cuts.partial), width, x)
-    array = as_array(out)
-    args = (values, cuts.offsets, incidence.sources, weights, pick, cuts.rows, array)
-    workers.run(loop, incidence.chunks(width, cut=True), args)
-    return _folded(out, incidence, cuts)
+    return _by_target(loop, x, incidence, (incidence.sources, weights, pick))
+
+
+def _by_target(
+    loop: Callable[..., None], x: Tensor, incidence: Incidence, entries: Sequence[Array]
+) -> Tensor:
+    """What a loop makes of each target's entries, heavy targets in parts; one row per target."""
+    cuts, width = incidence.cuts, x.shape[1]
+    offsets, rows = incidence.offsets, no_elements(incidence.offsets)
+    parts = 0
+    if cuts is not None:
+        offsets, rows, parts = cuts.offsets, cuts.rows, len(cuts.partial)
+    out = empty(incidence.n_targets + parts, width, x)
+    args = (as_array(x), offsets, *entries, rows, as_array(out))
+    workers.run(loop, incidence.chunks(width, cut=cuts is not None), args)
+    return out if cuts is None else _folded(out, incidence, cuts)
 
 
 def _folded(out: Tensor, incidence: Incidence, cuts: Cuts) -> Tensor:
@@ -130,17 +132,7 @@ class _ProductSum(Function):
     def forward(ctx: Any, x: Tensor, products: Products) -> Tensor:
         ctx.products = products
         ctx.save_for_backward(x)
-        entries, width = products.entries, x.shape[1]
-        cuts, values, none = entries.cuts, as_array(x), no_elements(entries.offsets)
-        if cuts is None:
-            out = empty(entries.n_targets, width, x)
-            args = (values, entries.offsets, products.picks, none, as_array(out))
-            workers.run(loops.sum_products, entries.chunks(width), args)
-            return out
-        out = empty(entries.n_targets + len(cuts.partial), width, x)
-        args = (values, cuts.offsets, products.picks, cuts.rows, as_array(out))
-        workers.run(loops.sum_products, entries.chunks(width, cut=True), args)
-        return _folded(out, entries, cuts)
+        return _by_target(loops.sum_products, x, products.entries, (products.picks,))
 
     @staticmethod
     @once_differentiable
