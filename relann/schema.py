@@ -28,6 +28,51 @@ class Table:
     keys: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class ForeignKey:
+    """`column` of a table names rows of `table` by their column `references`.
+
+    `table` is quoted SQL, as `Table.name` is.
+    """
+
+    column: str
+    table: str
+    references: str
+
+
+@dataclass(frozen=True)
+class Relation:
+    """What is known of a table beyond its columns.
+
+    key      the column that tells its rows apart, None where there is none
+    time     the column that says since when a row is known, None for rows that always are
+    foreign  its foreign keys
+    origins  where each fact comes from: `key`, `time` or a foreign key's column → 'constraint',
+             'declared', 'manifest' or 'inferred'
+    """
+
+    table: Table
+    key: str | None = None
+    time: str | None = None
+    foreign: tuple[ForeignKey, ...] = ()
+    origins: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The relations of a database by name (quoted SQL, as `Table.name` is)."""
+
+    relations: Mapping[str, Relation]
+
+    def find(self, name: str) -> Relation | None:
+        """The relation of a name, quoted or plain, in any case; None where there is none."""
+        wanted = unquoted(name).casefold()
+        for known, relation in self.relations.items():
+            if wanted in (unquoted(known).casefold(), known.casefold()):
+                return relation
+        return None
+
+
 class TypeFailure(Exception):
     """DuckDB refused an expression; `index` says which of those asked for."""
 
