@@ -73,6 +73,14 @@ class Schema:
         return None
 
 
+@dataclass(frozen=True)
+class Stored:
+    """Where the database keeps a table, or a view and then the statement that created it."""
+
+    schema: str
+    view: str | None
+
+
 class TypeFailure(Exception):
     """DuckDB refused an expression; `index` says which of those asked for."""
 
@@ -95,6 +103,20 @@ class Catalog:
         except DataError:
             return None
         return Table(name, columns, self._keys(name))
+
+    def stored(self, name: str) -> Stored | None:
+        """Where a table or view of this name (quoted SQL) is kept; None for a file and the like."""
+        *qualified, last = (unquoted(part) for part in name.split("."))
+        rows = self._connection.execute(
+            "SELECT schema_name, sql FROM ("
+            " SELECT schema_name, table_name AS name, NULL AS sql FROM duckdb_tables() "
+            " UNION ALL SELECT schema_name, view_name, sql FROM duckdb_views()) "
+            "WHERE lower(name) = lower($last) "
+            "AND coalesce(lower(schema_name) = lower($schema), true) "
+            "ORDER BY schema_name = current_schema() DESC LIMIT 1",
+            {"last": last, "schema": qualified[-1] if qualified else None},
+        ).fetchall()
+        return Stored(*rows[0]) if rows else None
 
     def names(self) -> list[str]:
         """Names of all tables and views, qualified where they stand outside the current schema."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from sqlglot import exp
@@ -21,7 +22,7 @@ from relann.algebra.parse import statements
 from relann.algebra.scope import located, span_of
 from relann.algebra.select import SelectBinder
 from relann.algebra.statements import CreateLayer
-from relann.algebra.terms import Content, Lift, Term, array_width, column, quoted
+from relann.algebra.terms import Content, Lift, Term, array_width, column, parsed, quoted
 from relann.errors import DataError, QueryError, SchemaError, Span, did_you_mean, listing
 from relann.schema import Catalog
 
@@ -31,6 +32,7 @@ _ARITHMETIC = (
     *(exp.Abs, exp.Exp, exp.Ln, exp.Log, exp.Sqrt, exp.Tanh),
 )
 _DEEPEST = 50  # nested layer calls
+_WITHOUT_DATA = ("range", "generate_series", "unnest", "repeat")  # table functions of no table
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def bind(
     name: str = "query",
     hidden: tuple[str, ...] = (),
     encoder_width: EncoderWidth = no_encoders,
+    timed: bool = False,
 ) -> Node:
     """The lifted query a parsed SELECT means.
 
@@ -134,16 +137,18 @@ def bind(
         name: first part of every parameter's name.
         hidden: output columns (label, split) whose base columns `features` leaves out.
         encoder_width: how wide the vectors of a pretrained text encoder are.
+        timed: the query is to be evaluated as of anchors, so it must be seen through: sub-queries
+            without parameters become nodes as well, and sources without a known time are refused.
 
     Raises QueryError for everything that is wrong with the text.
     """
-    binder = _Binder(catalog, layers, frozenset(), encoder_width)
+    binder = _Binder(catalog, layers, frozenset(), encoder_width, timed)
     node = binder.query(body, Environment(), name, text)
     if hidden:
         columns = [c for c in hidden if c in node.by_name and not node.by_name[c].learned]
         read = frozenset(o for c in columns for o in origins(node, c))
         if read:
-            binder = _Binder(catalog, layers, read, encoder_width)
+            binder = _Binder(catalog, layers, read, encoder_width, timed)
             node = binder.query(body, Environment(), name, text)
     return node
 
@@ -155,11 +160,13 @@ class _Binder:
         layers: Layers,
         hidden: frozenset[tuple[str, str]],
         encoder_width: EncoderWidth,
+        timed: bool,
     ) -> None:
         self.catalog = catalog
         self.layers = layers
         self.hidden = hidden
         self.encoder_width = encoder_width
+        self.timed = timed
         self.sites = Sites()
         self.depth = 0
 
@@ -170,7 +177,13 @@ class _Binder:
         if isinstance(ast, exp.Subquery) and not ast.alias:
             return self.query(ast.this, env, path, text)
         if not self._lifted(ast, env) and not self._has_array_arithmetic(ast, env):
+            if self.timed:
+                with suppress(QueryError):  # what nodes cannot say is left to the database
+                    return self._nodes(ast, env, path, text)
             return self._content_query(ast, env, text)
+        return self._nodes(ast, env, path, text)
+
+    def _nodes(self, ast: exp.Expr, env: Environment, path: str, text: str) -> Node:
         with_ = ast.args.get("with_")
         if with_ is not None:
             env = self._with(with_, env, path, text)
@@ -260,17 +273,22 @@ class _Binder:
             known = None
             if not table.db and table.name.casefold() not in local:
                 known = env.find(table.name)
+            if self.timed and known is None and (table.db or table.name.casefold() not in local):
+                known = self._seen_view(table, text)
             if known is not None:
                 needed[table.name] = known
             elif table.name.casefold() not in local or table.db:
                 tables[_table_sql(table)] = None
         sql = ast.sql(dialect="duckdb", comments=False)
+        checked = sql
+        if self.timed:
+            checked = ast.transform(_at_no_time).sql(dialect="duckdb", comments=False)
         given = ", ".join(
             f"{quoted(n)} AS (SELECT {_nulls(node)} WHERE false)" for n, node in needed.items()
         )
         try:
             columns = self.catalog.query(
-                f"{f'WITH {given} ' if given else ''}SELECT * FROM ({sql})"
+                f"{f'WITH {given} ' if given else ''}SELECT * FROM ({checked})"
             )
         except DataError as error:
             raise QueryError(*_blame(str(error), ast, text, self.catalog, env)) from error
@@ -278,6 +296,21 @@ class _Binder:
         return _projection(ast, made, needed, self.catalog) or Query(
             sql, made, tuple(tables), tuple(needed.items())
         )
+
+    def _seen_view(self, table: exp.Table, text: str) -> Node | None:
+        """What a view in a query left to the database stands for; as `_view` for all others."""
+        if isinstance(table.this, exp.Func):
+            if function_name(table.this) not in _WITHOUT_DATA:
+                raise self._unbounded(table, text)
+            return None
+        view = self._view(table, table.name, text)
+        if view is not None and table.db:
+            raise QueryError(
+                f"`{_plain(_table_sql(table))}` is a view; in a query that is left to the database "
+                "name it without its schema, or select from it in a sub-query first",
+                span_of(table, text),
+            )
+        return view
 
     def _union(self, ast: exp.Union, env: Environment, path: str, text: str) -> Node:
         if ast.args.get("distinct"):
@@ -355,6 +388,8 @@ class _Binder:
                 return alias, self._call_layer(layer, item.this, env, f"{path}.{alias}", text)
             if _in_library(item):
                 raise QueryError(f"there is no layer `relann.{function}`", span_of(item.this, text))
+            if self.timed and function not in _WITHOUT_DATA:
+                raise self._unbounded(item, text)
             bare = item.copy()
             bare.set("alias", None)
             return alias, self._from_sql(f"SELECT * FROM {bare.sql(dialect='duckdb')}", item, text)
@@ -370,8 +405,32 @@ class _Binder:
                 + (did_you_mean(item.name, names) or f" There are {listing(names)}."),
                 span_of(item.this, text),
             )
+        if self.timed and (view := self._view(item, path, text)) is not None:
+            return item.alias or item.name, view
         return item.alias or item.name, Scan(
             name, tuple(Column(n, type=t) for n, t in table.columns)
+        )
+
+    def _view(self, item: exp.Table, path: str, text: str) -> Node | None:
+        """What a view stands for, None for a table; QueryError for what is neither."""
+        stored = self.catalog.stored(_table_sql(item))
+        if stored is None:
+            raise self._unbounded(item, text)
+        if stored.schema == "relann":
+            raise QueryError(
+                "a model cannot read what relann keeps in the database: labels are there",
+                span_of(item, text),
+            )
+        if stored.view is None:
+            return None
+        return self.query(parsed(stored.view).expression, Environment(), path, stored.view)
+
+    def _unbounded(self, item: exp.Table, text: str) -> QueryError:
+        return QueryError(
+            f"it is not known since when the rows of `{_plain(_table_sql(item))}` are known, as it "
+            "is no table of the database: CREATE TABLE t AS FROM it, and if its rows have a time "
+            "say so with ALTER TABLE t SET (time = …)",
+            span_of(item, text),
         )
 
     def _from_sql(self, sql: str, item: exp.Expr, text: str) -> Node:
@@ -520,6 +579,13 @@ class _Binder:
             )
         outputs = tuple((w, passed(found[w.casefold()])) for w in wanted)
         return Map(node, outputs)
+
+
+def _at_no_time(node: exp.Expr) -> exp.Expr:
+    """A query's `anchor()` as a value of its type, to ask the database for columns and types."""
+    if function_name(node) == "anchor":
+        return exp.cast(exp.null(), "TIMESTAMP")
+    return node
 
 
 def _nulls(node: Node) -> str:

@@ -170,6 +170,13 @@ class Query(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class Anchor(Node):
+    """The time a prediction is made at: one row, one column. `relann.algebra.asof` replaces it."""
+
+    columns: tuple[Column, ...] = (Column("anchor()", type="TIMESTAMP"),)
+
+
+@dataclass(frozen=True, eq=False)
 class Alias(Node):
     """ρ: the same rows, every column renamed to `name.column`."""
 

@@ -20,6 +20,7 @@ from relann.algebra.nodes import (
     WINDOWS,
     Aggregate,
     Alias,
+    Anchor,
     Column,
     Join,
     Map,
@@ -33,9 +34,11 @@ from relann.algebra.nodes import (
     passed,
 )
 from relann.algebra.scope import Scope, flat_column, located, span_of
-from relann.algebra.terms import Content, Term, column
+from relann.algebra.terms import Content, Term, column, quoted
 from relann.errors import QueryError, Span, did_you_mean, listing
 from relann.schema import Catalog
+
+(_ANCHOR,) = Anchor().names
 
 Item = tuple[str, exp.Expr, Span | None]
 """One output of the select list: its name, its flat expression, where it stands."""
@@ -58,6 +61,7 @@ class Queries(Protocol):
     sites: Sites
     hidden: frozenset[tuple[str, str]]
     encoder_width: EncoderWidth
+    timed: bool
 
     def query(self, ast: exp.Expr, env: Any, path: str, text: str) -> Node:
         """Any sub-query."""
@@ -124,6 +128,7 @@ class SelectBinder:
             self.text,
             self.binder.sites,
             self._feature_columns,
+            anchor=quoted(_ANCHOR) if _ANCHOR in self.current.by_name else None,
             encoder_width=self.binder.encoder_width,
         )
 
@@ -135,8 +140,16 @@ class SelectBinder:
             return
         alias, node = self.binder.relation(from_.this, self.env, self.path, self.text)
         self.current = self._add(alias, node, from_.this)
+        if self.binder.timed and self._reads_anchor():
+            self.current = Join(self.current, Anchor())
         for join in self.ast.args.get("joins") or []:
             self._join(join)
+
+    def _reads_anchor(self) -> bool:
+        """Whether this SELECT, sub-queries apart, reads the time a prediction is made at."""
+        inner = (exp.Select, exp.Subquery, exp.Union, exp.With)
+        nodes = self.ast.walk(prune=lambda n: n is not self.ast and isinstance(n, inner))
+        return any(function_name(n) in ("anchor", "time_since") for n in nodes)
 
     def _add(self, alias: str, node: Node, item: exp.Expr) -> Node:
         named = Alias(node, alias)
@@ -275,6 +288,8 @@ class SelectBinder:
             )
         if isinstance(node, exp.Column) and not isinstance(node.this, exp.Star):
             return self.scope.resolve(node)
+        if function_name(node) == "anchor" and not node.expressions:
+            return self._anchor(node)
         skip = None
         if self._reads_row(node):
             skip = node.expressions[0]
@@ -289,6 +304,15 @@ class SelectBinder:
             if fresh is not child:
                 child.replace(fresh)
         return node
+
+    def _anchor(self, node: exp.Expr) -> exp.Expr:
+        if _ANCHOR not in self.current.by_name:
+            raise self._error(
+                node,
+                "anchor() is the time a prediction is made at, and there is no task here: "
+                "OPTIONS (task = …)",
+            )
+        return flat_column(_ANCHOR, node)
 
     def _reads_row(self, node: exp.Expr) -> bool:
         """Whether a call's first argument is a relation: that of features(), of text() if it is."""
@@ -415,6 +439,8 @@ class SelectBinder:
         exp.Expr | None,
     ]:
         keys = self._group_keys(items)
+        if keys and _ANCHOR in self.current.by_name:
+            keys.append(flat_column(_ANCHOR, self.ast))  # the same in every row
         before = self._terms
         pre: dict[str, Content | Term] = {}
         by: list[str] = []

@@ -35,7 +35,8 @@ def is_time(sql_type: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _parsed(sql: str) -> exp.Expr:
+def parsed(sql: str) -> exp.Expr:
+    """An SQL expression or query as a tree, which is shared: copy it before changing it."""
     return sqlglot.parse_one(sql, dialect="duckdb")
 
 
@@ -58,7 +59,7 @@ class Content(Interned):
     @property
     def expression(self) -> exp.Expr:
         """The parsed expression; shared, so copy it before changing it."""
-        return _parsed(self.sql)
+        return parsed(self.sql)
 
     @cached_property
     def columns(self) -> frozenset[str]:
@@ -88,7 +89,7 @@ class Content(Interned):
 
         def swap(node: exp.Expr) -> exp.Expr:
             if isinstance(node, exp.Column) and node.name in values:
-                value = _parsed(values[node.name]).copy()
+                value = parsed(values[node.name]).copy()
                 return value if isinstance(value, exp.Column) else exp.paren(value)
             return node
 
