@@ -284,6 +284,32 @@ class _Lifting:
         rows = self.expanded(of, Demand(whole, keys))
         return replace(rows, versions=versions)
 
+    def grouped(self, of: Lifted, groups: set[str], demand: Demand) -> Lifted:
+        """The rows by anchor or version, those of a group all together.
+
+        `demand` is on the rows themselves; where it names none of the columns they are grouped by,
+        the rows asked for say which groups are.
+        """
+        if of.since is not None:
+            asked = demand.onto({g: g for g in groups})
+            if groups and demand.keys and not asked.keys:
+                rows = self.expanded(Lifted(content_side(of.node), since=of.since), demand)
+                asked = _asking(rows, [(g, g) for g in sorted(groups)])
+            of = self.versioned(of, asked)
+        return of if of.kept_by(groups) else self.settled(of)
+
+    def restricted(self, of: Lifted, demand: Demand) -> Lifted:
+        """Only the rows asked for, where those of a whole group had to be there."""
+        keys = {c for c, _ in demand.keys}
+        if of.versions is None or not keys or keys & {c for c, _ in of.versions.keys}:
+            return of
+        of = self.settled(of)
+        assert of.anchor is not None
+        asked = Alias(demand.pairs(), _alias(of.node))
+        on = [_same(f"{asked.name}.{d}", c) for c, d in demand.keys]
+        on.append(_same(f"{asked.name}.{_ANCHOR}", of.anchor))
+        return replace(of, node=Join(of.node, asked, "semi", conjunction(on)))
+
     def settled(self, of: Lifted) -> Lifted:
         """Every anchor with the rows of the version it sees."""
         if of.versions is None:
@@ -350,14 +376,13 @@ class _Lifting:
         plain = {n: v for n, v in ((n, _plain(v)) for n, v in node.outputs) if v is not None}
         windows = _windows(node)
         groups = reduce(set.__and__, windows) if windows else None
-        asked = {n: s for n, s in plain.items() if groups is None or s in groups}
-        below = self.lift(node.source, demand.onto(asked))
+        asked = demand.onto(plain)
+        if groups is not None and self.state(node.source) == _ANCHORED:
+            asked = asked.onto({g: g for g in groups})
+        below = self.lift(node.source, asked)
         outputs = list(node.outputs)
         if groups is not None:
-            if below.since is not None:
-                below = self.versioned(below, demand.onto(asked))
-            if not below.kept_by(groups):
-                below = self.settled(below)
+            below = self.grouped(below, groups, asked)
             outputs = [(n, _partitioned(v, below.anchor or "")) for n, v in outputs]
         if not below.kept_by(set(plain.values())):
             below = self.settled(below)
@@ -366,14 +391,13 @@ class _Lifting:
             return Lifted(Map(below.node, tuple(outputs)))
         time = fresh_name(_ANCHOR if below.since is None else _SINCE, dict(outputs))
         outputs.append((time, column(below.time, TIMESTAMP)))
-        return below.moved(Map(below.node, tuple(outputs)), {**names, below.time: time})
+        made = below.moved(Map(below.node, tuple(outputs)), {**names, below.time: time})
+        return self.restricted(made, demand) if groups is not None else made
 
     def _aggregate(self, node: Aggregate, demand: Demand) -> Lifted:
         demand = demand.onto({k: k for k in node.by})
-        below = self.lift(node.source, demand)
-        if below.since is not None:
-            below = self.versioned(below, demand)
-        if not node.by or not below.kept_by(set(node.by)):
+        below = self.grouped(self.lift(node.source, demand), set(node.by), demand)
+        if not node.by:
             below = self.settled(below)
         assert below.anchor is not None
         grouped = Aggregate(below.node, (*node.by, below.anchor), node.outputs)
@@ -407,19 +431,17 @@ class _Lifting:
 
     def _window(self, node: Window, demand: Demand) -> Lifted:
         groups = reduce(set.__and__, (set(o.partition) for _, o in node.outputs))
-        demand = demand.onto({k: k for k in groups})
-        below = self.lift(node.source, demand)
-        if below.since is not None:
-            below = self.versioned(below, demand)
-        if not below.kept_by(groups):
-            below = self.settled(below)
+        asked = demand.onto({n: n for n in node.source.names})
+        if self.state(node.source) == _ANCHORED:
+            asked = asked.onto({g: g for g in groups})
+        below = self.grouped(self.lift(node.source, asked), groups, asked)
         assert below.anchor is not None
         outputs = tuple((n, _over(o, below.anchor)) for n, o in node.outputs)
         made = Window(below.node, outputs)
         # the order of columns is the node's own, the time's last
         order = [(c.name, passed(c)) for c in node.columns]
         time = (below.anchor, column(below.anchor, TIMESTAMP))
-        return replace(below, node=Map(made, (*order, time)))
+        return self.restricted(replace(below, node=Map(made, (*order, time))), demand)
 
     def _union(self, node: Union, demand: Demand) -> Lifted:
         first = node.names
@@ -486,10 +508,7 @@ class _Lifting:
         """What the rows of one side ask of the other, by the columns that must be equal."""
         if not pairs:
             return demand.onto({c: c for c in other.names})
-        assert first.anchor is not None
-        keys = [(f"key {i}", a) for i, (a, _) in enumerate(pairs)]
-        node = _distinct(first.node, ((_ANCHOR, first.anchor), *keys))
-        return Demand(node, tuple((b, f"key {i}") for i, (_, b) in enumerate(pairs)))
+        return _asking(first, pairs)
 
     def _joined(
         self, node: Join, first: Lifted, second: Lifted, swapped: bool, anchor: str | None
@@ -629,6 +648,14 @@ def _alias(node: Node) -> str:
     while any(n.startswith(f"demand {number}.") for n in node.names):
         number += 1
     return f"demand {number}"
+
+
+def _asking(rows: Lifted, pairs: Sequence[tuple[str, str]]) -> Demand:
+    """The demand of rows on a relation, by pairs of equal columns: (theirs, the relation's)."""
+    assert rows.anchor is not None
+    keys = [(f"key {i}", theirs) for i, (theirs, _) in enumerate(pairs)]
+    node = _distinct(rows.node, ((_ANCHOR, rows.anchor), *keys))
+    return Demand(node, tuple((its, f"key {i}") for i, (_, its) in enumerate(pairs)))
 
 
 def _plain(value: Content | Term) -> str | None:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from sqlglot import exp
 
+from relann.algebra.asof import Clock, Seeds, as_of
 from relann.algebra.bind import Layers, bind
 from relann.algebra.engines.protocol import Engine
 from relann.algebra.explain import Profile, explain
@@ -19,11 +20,19 @@ from relann.algebra.plan import Plan
 from relann.algebra.rowmaps import RowMaps, build
 from relann.algebra.statistics import Statistics
 from relann.algebra.terms import Pretrained, Term
-from relann.errors import QueryError, Span
+from relann.errors import QueryError, SchemaError, Span
 from relann.models.options import Options
 from relann.models.splits import output_column, prediction_step
 from relann.provenance.pretrained import width
 from relann.schema import Catalog
+
+
+@dataclass(frozen=True)
+class AsOf:
+    """For which seeds a query is evaluated, and on which part of the database."""
+
+    seeds: Seeds
+    clock: Clock
 
 
 @dataclass(frozen=True)
@@ -42,9 +51,18 @@ class Program:
         layers: Layers,
         name: str = "query",
         hidden: tuple[str, ...] = (),
+        moment: AsOf | None = None,
     ) -> Program:
-        """The program of a parsed SELECT; arguments as `bind` has them."""
-        node = bind(body, text, catalog, layers, name, hidden, width)
+        """The program of a parsed SELECT; arguments as `bind` has them.
+
+        With a moment the query is evaluated as of each seed, see `as_of`.
+        """
+        node = bind(body, text, catalog, layers, name, hidden, width, moment is not None)
+        if moment is not None:
+            try:
+                node = as_of(node, moment.seeds, moment.clock)
+            except SchemaError as error:
+                raise QueryError(str(error)) from error
         return cls(node, Statistics(catalog.estimate, catalog.sketch))
 
     @cached_property

@@ -184,6 +184,13 @@ QUERIES = {
         SELECT cid, sum(r) AS r FROM (
             SELECT cid, sum(amount) OVER (PARTITION BY pid ORDER BY ts, oid) AS r FROM orders)
         GROUP BY cid""",
+    "rank among others": """
+        SELECT cid, avg(r) AS r, count(*) AS n FROM (
+            SELECT cid, percent_rank() OVER (PARTITION BY pid ORDER BY amount) AS r FROM orders)
+        GROUP BY cid""",
+    "rank among all": """
+        SELECT cid, sum(r) AS r FROM (SELECT cid, rank() OVER (ORDER BY amount) AS r FROM orders)
+        GROUP BY cid""",
     "having": "SELECT cid, count(*) AS n FROM orders GROUP BY cid HAVING count(*) > 2",
 }
 
