@@ -415,8 +415,9 @@ class _Lifting:
         time = f"demand.{_ANCHOR}"
         contents = tuple((n, v) for n, v in node.outputs if isinstance(v, Content))
         none = Select(content_side(below.node), Content("false", "BOOLEAN"))
-        nothing = Alias(Aggregate(none, (), contents), "nothing")
-        joined = Join(Join(asked, grouped, "left", _same(time, anchor)), nothing)
+        joined = Join(asked, grouped, "left", _same(time, anchor))
+        if contents:
+            joined = Join(joined, Alias(Aggregate(none, (), contents), "nothing"))
         missing = f"{quoted(anchor)} IS NULL"
         outputs: list[Output] = []
         for name, value in node.outputs:

@@ -102,8 +102,8 @@ def node_to_sql(
             case Aggregate(inner, by, outputs):
                 keys = [quoted(k) for k in by]
                 select = ", ".join([*keys, *([_outputs(outputs)] if outputs else [])])
-                if not keys:
-                    return f"SELECT {select or '1 AS one'} FROM {source(inner)}"
+                if not keys:  # one row, also of none
+                    return f"SELECT {select or 'count(*) AS one'} FROM {source(inner)}"
                 return f"SELECT {select} FROM {source(inner)} GROUP BY {', '.join(keys)}"
             case Union(parts):
                 return " UNION ALL ".join(f"SELECT {_columns(p)} FROM {source(p)}" for p in parts)

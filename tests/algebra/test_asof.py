@@ -11,7 +11,7 @@ import pytest
 from sqlglot.dialects import DuckDB
 
 from relann.algebra.asof import Clock, Seeds, as_of
-from relann.algebra.bind import bind
+from relann.algebra.bind import Layers, bind
 from relann.algebra.nodes import Column, Node, Query
 from relann.algebra.sql import node_to_sql
 from relann.errors import QueryError, SchemaError
@@ -66,11 +66,11 @@ def shop(seed: int) -> duckdb.DuckDBPyConnection:
     return con
 
 
-def timed(con: duckdb.DuckDBPyConnection, sql: str) -> Node:
+def timed(con: duckdb.DuckDBPyConnection, sql: str, layers: Layers = lambda name: None) -> Node:
     dialect = DuckDB()
     (body,) = dialect.parser().parse(dialect.tokenize(sql), sql)
     assert body is not None
-    return bind(body, sql, Catalog(con), timed=True)
+    return bind(body, sql, Catalog(con), layers, timed=True)
 
 
 @lru_cache
