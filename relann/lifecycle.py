@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import date, datetime
 
 import duckdb
 import numpy as np
@@ -17,12 +18,14 @@ from relann.algebra.rowmaps import RowMaps
 from relann.algebra.statements import Body, CreateLayer, CreateModel, Explain
 from relann.algebra.table_calls import CallArgument, TableCall
 from relann.algebra.terms import quoted
+from relann.discovery import discover
 from relann.errors import DataError, QueryError, Span, did_you_mean, listing
 from relann.models import library
 from relann.models.losses import Head
+from relann.models.moments import of_rows, of_task
 from relann.models.options import Options
 from relann.models.prediction import evaluate, predict
-from relann.models.program import MapCache, Program
+from relann.models.program import AsOf, MapCache, Program, check_one_row_each
 from relann.models.splits import Numbers
 from relann.models.training import CURVE, Trained, fit, profiled
 from relann.provenance.encoders import Encoders
@@ -95,12 +98,13 @@ class Lifecycle:
         Nothing is kept when anything fails.
         """
         self._store.check_new(statement.name, statement.replace, statement.name_span)
-        options = _options(statement)
+        options, moment = self._moment(_options(statement))
         layers = _Layers(self._store)
-        program = self._program(statement.body, statement.name, options, layers)
         with _at(statement.name_span):
+            program = self._program(statement.body, statement.name, options, layers, moment)
             program.check(options)
             maps = self._cache.maps(program, self._engine)
+            check_one_row_each(program, maps, self._catalog)
             trained = fit(maps, options)
         kept = [e for e in trained.curve.to_pylist() if e["best"]]
         metrics = {e["metric"]: e["validation"] for e in kept if e["validation"] is not None}
@@ -120,7 +124,8 @@ class Lifecycle:
             state={**trained.encoders.state(), _HEAD: trained.head.state()},
         )
         version = self._store.save_model(record)
-        return f"model `{statement.name}`, version {version}: {_summary(trained, metrics)}"
+        told = _summary(trained, metrics) + ("" if moment is None else f", {moment.clock}")
+        return f"model `{statement.name}`, version {version}: {told}"
 
     def check_layer(self, statement: CreateLayer) -> None:
         """Raise QueryError for a layer that can never be used: its body is parsed already."""
@@ -147,10 +152,39 @@ class Lifecycle:
     # -- table functions -------------------------------------------------------------------------
 
     def _predict(self, call: TableCall) -> pa.Table:
-        arguments = call.bound(["model"], ["query"])
+        arguments = call.bound(["model"], ["query", "at"])
+        record = self._record(arguments["model"])
+        task = record.options.get("task")
+        if task is not None and len(arguments) > 1:
+            return self._predict_asked(record, task, arguments)
+        if "at" in arguments:
+            raise QueryError(
+                "`at` is for models of a task; this one knows no time", arguments["at"].span
+            )
         known = self._known(arguments["model"])
         rows = self._rows_of(known, arguments["query"]) if "query" in arguments else None
         return predict(known.trained, known.maps, rows)
+
+    def _predict_asked(
+        self, record: ModelRecord, task: str, arguments: Mapping[str, CallArgument]
+    ) -> pa.Table:
+        """Predictions for entities at times that need not be the task's."""
+        query, at = arguments.get("query"), arguments.get("at")
+        given = query or at
+        assert given is not None
+        with _at(given.span):
+            if query is not None and query.query is None:
+                raise QueryError("the rows to predict are a table or a sub-query", query.span)
+            moment = of_rows(
+                self._store.task(task),
+                None if query is None else query.query,
+                None if at is None else _time(at),
+                discover(self._connection),
+                self._catalog,
+            )
+            known = self._known(arguments["model"], moment)
+            check_one_row_each(known.program, known.maps, self._catalog)
+            return predict(known.trained, known.maps)
 
     def _evaluate(self, call: TableCall) -> pa.Table:
         arguments = call.bound(["model"], ["split"])
@@ -184,32 +218,53 @@ class Lifecycle:
 
     # -- pieces ----------------------------------------------------------------------------------
 
-    def _program(self, body: Body, name: str, options: Options | None, layers: _Layers) -> Program:
+    def _moment(self, options: Options) -> tuple[Options, AsOf | None]:
+        """The options with what the task of a model says, and when it is evaluated."""
+        if options.task is None:
+            return options, None
+        task = self._store.task(options.task, options.span("task"))
+        options = options.for_task(task.label, task.split)
+        schema = discover(self._connection)
+        return options, of_task(task, options.regime or task.regime, schema, self._catalog)
+
+    def _program(
+        self,
+        body: Body,
+        name: str,
+        options: Options | None,
+        layers: _Layers,
+        moment: AsOf | None = None,
+    ) -> Program:
         hidden = () if options is None else options.hidden
-        return Program.compile(body.query, body.span.text, self._catalog, layers, name, hidden)
+        text = body.span.text
+        return Program.compile(body.query, text, self._catalog, layers, name, hidden, moment)
 
     def _record(self, argument: CallArgument) -> ModelRecord:
         if not isinstance(argument.value, str):
             raise QueryError("a model's name stands in quotes: 'm' or 'm@2'", argument.span)
         return self._store.model(argument.value, span=argument.span)
 
-    def _bound(self, record: ModelRecord) -> Program:
-        """The program of a kept model on the tables as they are now."""
+    def _bound(self, record: ModelRecord, asked: AsOf | None = None) -> Program:
+        """The program of a kept model on the tables as they are now, for seeds if they are asked.
+
+        Else, where it has a task, for those of the task.
+        """
         (statement,) = statements(record.definition)
         assert isinstance(statement, CreateModel)
         try:
             layers = _Layers(self._store, record.info["layers"])
-            return self._program(statement.body, record.name, _options(statement), layers)
+            options, moment = self._moment(_options(statement))
+            return self._program(statement.body, record.name, options, layers, asked or moment)
         except QueryError as error:
             raise DataError(
                 f"model `{record.name}` does not fit the database any more: {error}"
             ) from error
 
-    def _known(self, argument: CallArgument) -> _Known:
+    def _known(self, argument: CallArgument, asked: AsOf | None = None) -> _Known:
         record = self._record(argument)
         if not record.curve:
             raise QueryError(f"model `{record.name}` is defined but not trained", argument.span)
-        program = self._bound(record)
+        program = self._bound(record, asked)
         state = dict(record.state)
         head = Head.from_state(state.pop(_HEAD))
         trained = Trained(
@@ -259,6 +314,21 @@ class Lifecycle:
 
 def _options(statement: CreateModel) -> Options:
     return Options.parsed({o.name: o for o in statement.options})
+
+
+def _time(argument: CallArgument) -> datetime:
+    """The time that `at` says."""
+    value = argument.value
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = datetime.fromisoformat(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if not isinstance(value, datetime) or value.tzinfo is not None:
+        raise QueryError(
+            "`at` is a time without a time zone, as in TIMESTAMP '2024-01-31'", argument.span
+        )
+    return value
 
 
 @contextmanager

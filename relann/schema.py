@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import duckdb
 
@@ -147,10 +148,14 @@ class Catalog:
             raise DataError(duckdb_message(error)) from error
         return tuple((row[0], row[1]) for row in described)
 
+    def value(self, sql: str) -> Any:
+        """The one value of a SELECT."""
+        ((value,),) = self._connection.execute(sql).fetchall()
+        return value
+
     def number(self, sql: str) -> float:
         """The value of a constant numeric expression."""
-        ((value,),) = self._connection.execute(f"SELECT ({sql})::DOUBLE").fetchall()
-        return float(value)
+        return float(self.value(f"SELECT ({sql})::DOUBLE"))
 
     def estimate(self, sql: str) -> int:
         """How many rows the database expects a SELECT to give; reads statistics, not rows."""

@@ -80,6 +80,11 @@ class Clock:
     times: Callable[[str], str | None]
     end: datetime | None = None
 
+    def __str__(self) -> str:
+        if self.end is None:
+            return "rolling: the database as of each seed's anchor"
+        return f"frozen: the database as of each seed's anchor, and no later than {self.end}"
+
     def since(self, scan: Scan) -> Content | None:
         """Since when a row of a table is known, as a TIMESTAMP."""
         name = self.times(scan.table)

@@ -128,6 +128,7 @@ def bind(
     hidden: tuple[str, ...] = (),
     encoder_width: EncoderWidth = no_encoders,
     timed: bool = False,
+    relations: Mapping[str, Callable[[], Node]] | None = None,
 ) -> Node:
     """The lifted query a parsed SELECT means.
 
@@ -139,17 +140,25 @@ def bind(
         encoder_width: how wide the vectors of a pretrained text encoder are.
         timed: the query is to be evaluated as of anchors, so it must be seen through: sub-queries
             without parameters become nodes as well, and sources without a known time are refused.
+        relations: what further names in FROM mean; a maker may raise QueryError.
 
     Raises QueryError for everything that is wrong with the text.
     """
+
+    def outermost() -> Environment:
+        env = Environment()
+        for known, make in (relations or {}).items():
+            env.define(known, make)
+        return env
+
     binder = _Binder(catalog, layers, frozenset(), encoder_width, timed)
-    node = binder.query(body, Environment(), name, text)
+    node = binder.query(body, outermost(), name, text)
     if hidden:
         columns = [c for c in hidden if c in node.by_name and not node.by_name[c].learned]
         read = frozenset(o for c in columns for o in origins(node, c))
         if read:
             binder = _Binder(catalog, layers, read, encoder_width, timed)
-            node = binder.query(body, Environment(), name, text)
+            node = binder.query(body, outermost(), name, text)
     return node
 
 

@@ -35,7 +35,9 @@ class Given(Protocol):
 class Options(BaseModel):
     """How a model is trained.
 
-    label         the output's content column to predict; needed for training
+    task          what to predict: seeds, labels, splits; the query is evaluated as of each seed
+    regime        of a task: `frozen` or `rolling` (None: as the task has it)
+    label         the output's content column to predict; needed for training without a task
     split         the content column that says 'train', 'val' or 'test' (None: by a hash of the row)
     loss          None: by the label's type and the prediction's width
     optimizer     lr, weight_decay and momentum are its own, `clip` bounds the gradient's norm
@@ -47,6 +49,8 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    task: str | None = None
+    regime: Literal["frozen", "rolling"] | None = None
     label: str | None = None
     split: str | None = None
     train: bool = True
@@ -95,12 +99,28 @@ class Options(BaseModel):
                 f"`momentum` is an option of sgd and rmsprop, not of {options.optimizer}",
                 options.span("momentum"),
             )
+        for name in ("label", "split"):
+            if options.task is not None and name in values:
+                raise QueryError(
+                    f"the task says what the {name} is; leave `{name}` out", own[name].name_span
+                )
+        if options.regime is not None and options.task is None:
+            raise QueryError(
+                "`regime` says what a task may see; there is no task: OPTIONS (task = …)",
+                options.span("regime"),
+            )
         if "encoder_lr" in values and not options.finetune:
             raise QueryError(
                 "`encoder_lr` is for text encoders that are trained: OPTIONS (finetune = true)",
                 options.span("encoder_lr"),
             )
         return options
+
+    def for_task(self, label: str, split: str) -> Options:
+        """The same with the label and the split of a task."""
+        made = self.model_copy(update={"label": label, "split": split})
+        made._spans.update(self._spans)
+        return made
 
     @property
     def hidden(self) -> tuple[str, ...]:
@@ -114,7 +134,7 @@ class Options(BaseModel):
 
 def _folded(name: str, value: object) -> object:
     """Choices are case-insensitive, names of columns are as written."""
-    choice = name in ("loss", "optimizer", "metric")
+    choice = name in ("loss", "optimizer", "metric", "regime")
     return value.lower() if choice and isinstance(value, str) else value
 
 

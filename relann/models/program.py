@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from sqlglot import exp
@@ -18,9 +19,10 @@ from relann.algebra.nodes import Map, Node
 from relann.algebra.optimize import Optimised, optimise
 from relann.algebra.plan import Plan
 from relann.algebra.rowmaps import RowMaps, build
+from relann.algebra.sql import node_to_sql
 from relann.algebra.statistics import Statistics
 from relann.algebra.terms import Pretrained, Term
-from relann.errors import QueryError, SchemaError, Span
+from relann.errors import DataError, QueryError, SchemaError, Span
 from relann.models.options import Options
 from relann.models.splits import output_column, prediction_step
 from relann.provenance.pretrained import width
@@ -29,10 +31,14 @@ from relann.schema import Catalog
 
 @dataclass(frozen=True)
 class AsOf:
-    """For which seeds a query is evaluated, and on which part of the database."""
+    """For which seeds a query is evaluated, and on which part of the database.
+
+    `relations` are further names it may read, such as the task's labels of the past.
+    """
 
     seeds: Seeds
     clock: Clock
+    relations: Mapping[str, Callable[[], Node]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Program:
 
     node: Node
     statistics: Statistics
+    moment: AsOf | None = None
 
     @classmethod
     def compile(
@@ -57,13 +64,16 @@ class Program:
 
         With a moment the query is evaluated as of each seed, see `as_of`.
         """
-        node = bind(body, text, catalog, layers, name, hidden, width, moment is not None)
-        if moment is not None:
+        if moment is None:
+            node = bind(body, text, catalog, layers, name, hidden, width)
+        else:
+            relations = moment.relations
+            node = bind(body, text, catalog, layers, name, (), width, True, relations)
             try:
                 node = as_of(node, moment.seeds, moment.clock)
             except SchemaError as error:
                 raise QueryError(str(error)) from error
-        return cls(node, Statistics(catalog.estimate, catalog.sketch))
+        return cls(node, Statistics(catalog.estimate, catalog.sketch), moment)
 
     @cached_property
     def optimised(self) -> Optimised:
@@ -115,6 +125,20 @@ class Program:
             return explain(self.node, self.optimised, self.plan, self.statistics)
         counts = maps.counts if profile is None else profile.counts
         return explain(self.node, self.optimised, maps.plan, self.statistics, counts, profile)
+
+
+def check_one_row_each(program: Program, maps: RowMaps, catalog: Catalog) -> None:
+    """DataError where a query gives a seed several rows: which one would be its prediction?"""
+    if program.moment is None:
+        return
+    seeds = program.moment.seeds
+    asked = catalog.value(f"SELECT count(*) FROM ({node_to_sql(seeds.node)})")
+    found = maps.counts[maps.plan.output]
+    if found != asked:
+        raise DataError(
+            f"the query gives {found:,} rows for {asked:,} seeds; it must have one row for each "
+            f"`{seeds.entity}`: GROUP BY it, or join what it is the key of"
+        )
 
 
 class MapCache:
