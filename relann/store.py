@@ -1,10 +1,12 @@
-"""Models and layers kept in the DuckDB database they belong to, in the schema `relann`.
+"""Models, layers and tasks kept in the DuckDB database they belong to, in the schema `relann`.
 
     relann.format  (version)                           how the other tables are laid out
     relann.models  (name, version, definition, options, metrics, curve, info, schema_hash,
                     parameters, relann_version, created_at, weights, weights_sha256)
     relann.state   (name, version, site, data, sha256)  fitted vocabularies and statistics
     relann.layers  (name, definition, relann_version, created_at)
+    relann.tasks   (name, definition, info, relann_version, created_at)
+    relann."seeds of …"                                 the seeds of each task, under its name
 
 `weights` is a safetensors file, each `data` an Arrow IPC stream, both as bytes: typed, without code
 and readable by other programs. Options, metrics, curve and info are JSON.
@@ -12,6 +14,7 @@ and readable by other programs. Options, metrics, curve and info are JSON.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,8 +30,10 @@ import pyarrow as pa
 import pyarrow.ipc
 from torch import Tensor
 
+from relann.algebra.terms import quoted
 from relann.duckdb_errors import duckdb_error_text
 from relann.errors import DataError, QueryError, Span, did_you_mean
+from relann.models.tasks import Task
 from relann.provenance.parameters import from_bytes, to_bytes
 from relann.version import VERSION
 
@@ -48,6 +53,9 @@ _TABLES = {
     "layers": """
         name VARCHAR PRIMARY KEY, definition VARCHAR NOT NULL, relann_version VARCHAR NOT NULL,
         created_at TIMESTAMP NOT NULL""",
+    "tasks": """
+        name VARCHAR PRIMARY KEY, definition VARCHAR NOT NULL, info JSON NOT NULL,
+        relann_version VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL""",
 }
 
 
@@ -96,7 +104,7 @@ class LayerRecord:
 
 
 class Store:
-    """Models and layers of a connection's current database. Names are the same in any case.
+    """Models, layers and tasks of a connection's current database. Names are the same in any case.
 
     Writes are all or nothing, and part of the user's transaction when one is open. Raises DataError
     where the database refuses, and QueryError (at `span`, if given) for a name that is or is not
@@ -242,6 +250,65 @@ class Store:
         with self._transaction():
             self._run(f"DELETE FROM {self._table('layers')} WHERE name = ?", [layer.name])
         return True
+
+    def check_new_task(self, name: str, replace: bool, span: Span | None = None) -> None:
+        """Raise unless a task of this name may be created; ask before making its seeds."""
+        self._check_writable()
+        if not replace and (old := self._task_named(name)):
+            message = f"task `{old.name}` exists already; write CREATE OR REPLACE TASK"
+            raise QueryError(message, span)
+
+    def save_task(
+        self, task: Task, seeds: str, replace: bool = False, span: Span | None = None
+    ) -> Task:
+        """Keep a task and the rows of `seeds`, a SELECT, in place of the one of its name.
+
+        The answer knows where its seeds are.
+        """
+        self.check_new_task(task.name, replace, span)
+        with self._transaction():
+            if old := self._task_named(task.name):
+                self._run(f"DROP TABLE IF EXISTS {old.seeds}").fetchall()
+                self._run(f"DELETE FROM {self._table('tasks')} WHERE name = ?", [old.name])
+            self._run(f"CREATE TABLE {self._seeds(task.name)} AS {seeds}").fetchall()
+            self._run(
+                f"INSERT INTO {self._table('tasks')} VALUES (?,?,?,?,?)",
+                [task.name, task.definition, _json(task.info()), VERSION, _now()],
+            )
+        return dataclasses.replace(task, seeds=self._seeds(task.name))
+
+    def task(self, name: str, span: Span | None = None) -> Task:
+        """A kept task; QueryError if there is none of this name."""
+        if task := self._task_named(name):
+            return task
+        known = [v.name for v in self.tasks()]
+        hint = did_you_mean(name, known) if known else " There are no tasks in this database."
+        raise QueryError(f"no task is called `{name}`.{hint}", span)
+
+    def tasks(self) -> list[Task]:
+        """All tasks, by name."""
+        if not self._exists("tasks"):
+            return []
+        rows = self._run(
+            f"SELECT name, definition, info FROM {self._table('tasks')} ORDER BY name"
+        ).fetchall()
+        return [Task.from_info(n, d, self._seeds(n), json.loads(info)) for n, d, info in rows]
+
+    def drop_task(self, name: str, if_exists: bool = False, span: Span | None = None) -> bool:
+        """Forget a task and its seeds; False if there was none and `if_exists` allows that."""
+        if if_exists and not self._task_named(name):
+            return False
+        task = self.task(name, span)
+        with self._transaction():
+            self._run(f"DROP TABLE IF EXISTS {task.seeds}").fetchall()
+            self._run(f"DELETE FROM {self._table('tasks')} WHERE name = ?", [task.name])
+        return True
+
+    def _task_named(self, name: str) -> Task | None:
+        return next((v for v in self.tasks() if v.name.lower() == name.lower()), None)
+
+    def _seeds(self, name: str) -> str:
+        return self._table(quoted(f"seeds of {name}"))
 
     def _newest(self, name: str) -> tuple[str, int] | None:
         """The name as it is kept and its newest version."""

@@ -19,7 +19,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 # From the bottom up. A module imports from its own layer and from those before it.
 LAYERS = (
-    ("errors", "duckdb_errors", "draft", "schema", "version"),
+    ("errors", "duckdb_errors", "draft", "schema", "discovery", "version"),
     ("algebra",),
     ("provenance",),
     ("models",),

@@ -1,4 +1,4 @@
-"""The pages on the library of layers: their examples run, what they quote and claim is so."""
+"""The pages on the library of layers and on tasks: their examples run, what they claim is so."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ Edge = tuple[int | None, int | None, str]
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 INDEX = DOCS / "models.md"
+TASKS = DOCS / "tasks.md"
 PAGES = sorted((DOCS / "models").glob("*.md"))
 
 _BLOCK = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -55,7 +56,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("page", [INDEX, *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [INDEX, TASKS, *PAGES], ids=lambda page: page.stem)
 @pytest.mark.usefixtures("one_thread")
 def test_examples_run(page: Path) -> None:
     """In order, in one database of the page's own."""
@@ -65,13 +66,23 @@ def test_examples_run(page: Path) -> None:
         for block in found:
             for result in con.each(block):
                 assert not result.columns or len(result), f"no rows:\n{block}"
-        made = [row[0] for row in con.sql("SHOW MODELS")]
-    assert made, "a page trains a model"
+        made = list(con.sql("SHOW TASKS" if page == TASKS else "SHOW MODELS"))
+    assert made, "a page trains a model, that on tasks creates one"
+
+
+def test_the_quoted_answer_is_the_answer() -> None:
+    """Of the first task."""
+    first = next(b for b in blocks(TASKS) if "CREATE TASK" in b)
+    with relann.connect() as con:
+        con.sql(blocks(TASKS)[0])
+        assert f"{con.sql(first)!r}\n" in blocks(TASKS, "")
 
 
 def test_only_known_kinds_of_blocks() -> None:
     """A misspelt mark would leave a block out."""
-    kinds = {b["kind"] for p in [INDEX, *PAGES] for b in _BLOCK.finditer(p.read_text("utf-8"))}
+    kinds = {
+        b["kind"] for p in [INDEX, TASKS, *PAGES] for b in _BLOCK.finditer(p.read_text("utf-8"))
+    }
     assert kinds <= {"", "sql", "sql no-run", "python"}
 
 
@@ -132,7 +143,7 @@ def _words(text: str) -> str:
     return " ".join(re.sub(r"--.*", "", text).split())
 
 
-@pytest.mark.parametrize("page", [INDEX, *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [INDEX, TASKS, *PAGES], ids=lambda page: page.stem)
 def test_links_lead_somewhere(page: Path) -> None:
     """Those to files of the project."""
     for target in _LINK.findall(page.read_text(encoding="utf-8")):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from sqlglot import Token, TokenType
 
+from relann.algebra import pql_parse
 from relann.algebra.bodies import QUERY_HEADS
 from relann.algebra.cursor import Cursor
 from relann.algebra.lexing import Lexed, check_brackets, lex, nearest, word
@@ -133,6 +134,7 @@ def _create(cursor: Cursor, kind: str, replace: bool) -> Statement:
     if kind == "MODEL":
         return CreateModel(*head, options, cursor.body("the model's query"))
     if cursor.at("PREDICT"):
+        pql_parse.parsed(cursor.lexed, cursor.tokens[cursor.index :])  # errors before anything runs
         return CreateTask(*head, options, None, cursor.rest())
     return CreateTask(*head, options, cursor.body("the task's query"), None)
 
