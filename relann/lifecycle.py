@@ -318,7 +318,7 @@ def _options(statement: CreateModel) -> Options:
 
 def _time(argument: CallArgument) -> datetime:
     """The time that `at` says."""
-    value = argument.value
+    value: object = argument.value
     if isinstance(value, str):
         with suppress(ValueError):
             value = datetime.fromisoformat(value)

@@ -21,7 +21,7 @@ from relann.algebra.nodes import Column, Map, Node, Query, Scan, Union, passed
 from relann.algebra.parse import statements
 from relann.algebra.scope import located, span_of
 from relann.algebra.select import SelectBinder
-from relann.algebra.statements import CreateLayer
+from relann.algebra.statements import CreateLayer, Value
 from relann.algebra.terms import Content, Lift, Term, array_width, column, parsed, quoted
 from relann.errors import DataError, QueryError, SchemaError, Span, did_you_mean, listing
 from relann.schema import Catalog
@@ -32,6 +32,9 @@ _ARITHMETIC = (
     *(exp.Abs, exp.Exp, exp.Ln, exp.Log, exp.Sqrt, exp.Tanh),
 )
 _DEEPEST = 50  # nested layer calls
+PROGRAMS = ("sage", "dfs")
+"""Functions in FROM that write a query for a task."""
+
 _WITHOUT_DATA = ("range", "generate_series", "unnest", "repeat")  # table functions of no table
 
 
@@ -87,6 +90,10 @@ Layers = Callable[[str], Layer | None]
 """Finds a layer by (qualified) name; may raise SchemaError to say which names there are."""
 
 
+Generator = Callable[[Mapping[str, Value]], str]
+"""Writes a query from the arguments given by name, literals; may raise QueryError."""
+
+
 @dataclass
 class Environment:
     """Relations that names in FROM may mean before the database is asked: CTEs, layer arguments.
@@ -129,6 +136,7 @@ def bind(
     encoder_width: EncoderWidth = no_encoders,
     timed: bool = False,
     relations: Mapping[str, Callable[[], Node]] | None = None,
+    programs: Mapping[str, Generator] | None = None,
 ) -> Node:
     """The lifted query a parsed SELECT means.
 
@@ -141,6 +149,7 @@ def bind(
         timed: the query is to be evaluated as of anchors, so it must be seen through: sub-queries
             without parameters become nodes as well, and sources without a known time are refused.
         relations: what further names in FROM mean; a maker may raise QueryError.
+        programs: functions in FROM that write a query themselves.
 
     Raises QueryError for everything that is wrong with the text.
     """
@@ -151,13 +160,13 @@ def bind(
             env.define(known, make)
         return env
 
-    binder = _Binder(catalog, layers, frozenset(), encoder_width, timed)
+    binder = _Binder(catalog, layers, frozenset(), encoder_width, timed, programs or {})
     node = binder.query(body, outermost(), name, text)
     if hidden:
         columns = [c for c in hidden if c in node.by_name and not node.by_name[c].learned]
         read = frozenset(o for c in columns for o in origins(node, c))
         if read:
-            binder = _Binder(catalog, layers, read, encoder_width, timed)
+            binder = _Binder(catalog, layers, read, encoder_width, timed, programs or {})
             node = binder.query(body, outermost(), name, text)
     return node
 
@@ -170,12 +179,14 @@ class _Binder:
         hidden: frozenset[tuple[str, str]],
         encoder_width: EncoderWidth,
         timed: bool,
+        programs: Mapping[str, Generator],
     ) -> None:
         self.catalog = catalog
         self.layers = layers
         self.hidden = hidden
         self.encoder_width = encoder_width
         self.timed = timed
+        self.programs = programs
         self.sites = Sites()
         self.depth = 0
 
@@ -395,6 +406,14 @@ class _Binder:
             alias = item.alias or function
             if layer is not None:
                 return alias, self._call_layer(layer, item.this, env, f"{path}.{alias}", text)
+            if function in self.programs:
+                return alias, self._call_program(function, item.this, path, text)
+            if function in PROGRAMS:
+                raise QueryError(
+                    f"{function}() writes a program for a task, and there is none here: "
+                    "OPTIONS (task = …)",
+                    span_of(item.this, text),
+                )
             if _in_library(item):
                 raise QueryError(f"there is no layer `relann.{function}`", span_of(item.this, text))
             if self.timed and function not in _WITHOUT_DATA:
@@ -448,6 +467,21 @@ class _Binder:
         except DataError as error:
             raise QueryError(str(error), span_of(item, text)) from error
         return Query(sql, tuple(Column(n, type=t) for n, t in columns))
+
+    def _call_program(self, name: str, call: exp.Expr, path: str, text: str) -> Node:
+        where = span_of(call, text)
+        arguments: dict[str, Value] = {}
+        for given in call.expressions:
+            if not isinstance(given, exp.Kwarg):
+                raise QueryError(
+                    f"{name}() takes its arguments by name, as in {name}(width => 64)", where
+                )
+            arguments[given.this.name.lower()] = _literal(given.expression, text)
+        try:
+            written = self.programs[name](arguments)
+        except QueryError as error:
+            raise QueryError(error.message, where) from error
+        return self.query(parsed(written), Environment(), path, written)
 
     # -- layers ----------------------------------------------------------------------------------
 
@@ -691,6 +725,22 @@ def _with_distinct_names(side: exp.Expr, first: Node) -> exp.Expr:
     ]
     named.set("expressions", columns)
     return named
+
+
+def _literal(node: exp.Expr, text: str) -> Value:
+    """The value of a literal, a tuple for a list."""
+    match node:
+        case exp.Array() | exp.Tuple():
+            return tuple(_literal(e, text) for e in node.expressions)
+        case exp.Null():
+            return None
+        case exp.Boolean() | exp.Literal() | exp.Neg():
+            value = node.to_py()
+            return value if isinstance(value, str | int) else float(value)
+    raise QueryError(
+        f"`{node.sql(dialect='duckdb')}` is no number, text, truth value, NULL or list of these",
+        span_of(node, text),
+    )
 
 
 def _in_library(table: exp.Table) -> bool:

@@ -30,7 +30,7 @@ def predict(
     rows: Numbers | None = None,
     batch_size: int | None = None,
 ) -> pa.Table:
-    """The output's content columns (but the split) and the prediction, row for row.
+    """The output's content columns (but split and a task's label) and the prediction, row for row.
 
     `rows` are the output rows asked for (distinct, ascending; None: all); only what they need is
     computed, `batch_size` of them at a time, all at once without it.
@@ -41,10 +41,12 @@ def predict(
     prediction_step(maps.plan)
     scores, valid = _scores(trained, maps, rows, batch_size)
     found = trained.head.columns(scores, valid)
+    options = trained.options
+    left_out = {options.split, *found, *([] if options.task is None else [options.label])}
     columns = {
         name: maps.columns[maps.plan.output, content]
         for name, content in maps.plan.contents
-        if name != trained.options.split and name not in found
+        if name not in left_out
     }
     if rows is not None:
         columns = {name: values.take(pa.array(rows)) for name, values in columns.items()}

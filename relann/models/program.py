@@ -10,7 +10,7 @@ from functools import cached_property
 from sqlglot import exp
 
 from relann.algebra.asof import Clock, Seeds, as_of
-from relann.algebra.bind import Layers, bind
+from relann.algebra.bind import Generator, Layers, bind
 from relann.algebra.engines.protocol import Engine
 from relann.algebra.explain import Profile, explain
 from relann.algebra.lineage import origins, tables_read
@@ -33,12 +33,14 @@ from relann.schema import Catalog
 class AsOf:
     """For which seeds a query is evaluated, and on which part of the database.
 
-    `relations` are further names it may read, such as the task's labels of the past.
+    `relations` are further names it may read, such as the task's labels of the past, `programs`
+    functions that write a query for it.
     """
 
     seeds: Seeds
     clock: Clock
     relations: Mapping[str, Callable[[], Node]] = field(default_factory=dict)
+    programs: Mapping[str, Generator] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Program:
         if moment is None:
             node = bind(body, text, catalog, layers, name, hidden, width)
         else:
-            relations = moment.relations
-            node = bind(body, text, catalog, layers, name, (), width, True, relations)
+            further = (moment.relations, moment.programs)
+            node = bind(body, text, catalog, layers, name, (), width, True, *further)
             try:
                 node = as_of(node, moment.seeds, moment.clock)
             except SchemaError as error:
