@@ -11,6 +11,7 @@ from relann import connect
 from relann.algebra.pql_parse import prediction
 from relann.errors import DataError, QueryError, Span
 from relann.models.tasks import Task
+from relann.schema import Catalog, Relation, Schema
 from tests import golden
 from tests.shops import run_task, shop, shop_schema
 
@@ -104,6 +105,41 @@ def test_times_with_zone_are_utc(con: duckdb.DuckDBPyConnection) -> None:
         ]
 
 
+def _told(con: duckdb.DuckDBPyConnection, rows: str, **options: str) -> tuple[str, int]:
+    """The message on seeds of customers given as VALUES (e, t, y, s), and how many are kept."""
+    given = ", ".join(f"{name} = '{value}'" for name, value in options.items())
+    made, kept = run_task(
+        con,
+        f"CREATE TASK t OPTIONS (entity = 'e', label = 'y', split = 's', {given}) AS "
+        f"SELECT e, t::TIMESTAMP AS t, y, s FROM (VALUES {rows}) v(e, t, y, s)",
+    )
+    return made.message, len(kept)
+
+
+def test_a_window_that_closes_with_the_data_is_closed(con: duckdb.DuckDBPyConnection) -> None:
+    """The last order is of 25 October, midnight."""
+    rows = "(1, '2020-01-01', 1.5, 'train'), (2, '2020-01-01', 2.5, 'train'), "
+    kept = "(1, '2020-10-15', 1.5, 'val')"
+    late = "(1, '2020-10-15 00:00:01', 1.5, 'val')"
+    assert "dropped" not in _told(con, rows + kept, horizon="10 days")[0]
+    message, number = _told(con, f"{rows}{kept}, {late}", horizon="10 days")
+    assert "1 seed dropped: their window of 10 days is not closed" in message and number == 3
+
+
+def test_a_window_that_closes_where_the_next_split_begins_does_not_leak(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    """Without a horizon an anchor at the boundary does."""
+    rows = "(1, '2020-01-01', 1.5, 'train'), (2, '{}', 2.5, 'train'), (1, '2020-02-11', 1.5, 'val')"
+    assert "leak" not in _told(con, rows.format("2020-02-01"), horizon="10 days")[0]
+    assert (
+        "1 seed of train whose window reaches past 2020-02-11, where val begins"
+        in _told(con, rows.format("2020-02-01 00:00:01"), horizon="10 days")[0]
+    )
+    assert "leak" not in _told(con, rows.format("2020-02-10"))[0]
+    assert "1 seed of train whose anchor lies" in _told(con, rows.format("2020-02-11"))[0]
+
+
 def test_an_entity_named_by_one_table_only(con: duckdb.DuckDBPyConnection) -> None:
     text = (
         "CREATE TASK t OPTIONS (val = '2020-05-01', test = '2020-07-01') AS "
@@ -118,6 +154,21 @@ def test_an_entity_named_by_one_table_only(con: duckdb.DuckDBPyConnection) -> No
     )
     assert (made.task.entity, made.task.key) == ("sku", "sku")
     assert "columns that are not kept: customer_id" in made.message
+
+
+def test_of_tables_with_one_key_s_name_the_one_that_is_read() -> None:
+    con = duckdb.connect()
+    for name in ("a", "b"):
+        con.execute(f"CREATE TABLE {name} AS SELECT i AS id, i % 3 AS y, "
+                    "TIMESTAMP '2020-01-01' + i * INTERVAL 1 DAY AS t FROM range(30) t(i)"
+                    ).fetchall()  # fmt: skip
+    tables = [Catalog(con).table(f'"{name}"') for name in ("a", "b")]
+    schema = Schema({t.name: Relation(t, "id", "t") for t in tables if t is not None})
+    text = "CREATE TASK t OPTIONS (val = '2020-01-10', test = '2020-01-20', entity = 'id') AS "
+    made, _ = run_task(con, text + "SELECT id, t, y FROM b", schema)
+    assert made.task.table == '"b"'
+    made, _ = run_task(con, text + "SELECT a.id, b.t, a.y FROM a JOIN b USING (id)", schema)
+    assert made.task.table is None and "several tables have `id` as key" in made.message
 
 
 def test_deep_conditions_are_refused_and_wide_ones_are_not() -> None:
