@@ -94,7 +94,7 @@ class Clock:
         assert found.type is not None
         if found.type == TIMESTAMP:
             return column(name, TIMESTAMP)
-        return Content(f"CAST({quoted(name)} AS TIMESTAMP)", TIMESTAMP)
+        return Content(_moment(quoted(name), found.type), TIMESTAMP)
 
     def visible(self, since: str) -> Content:
         """Whether a row with a time is ever seen: one without never is, nor one after the end."""
@@ -242,9 +242,8 @@ class _Lifting:
                 return _ANCHORED
             case Scan(table):
                 return _STATIC if self.clock.times(table) is None else _SOME
-            case Query(_, _, tables):
-                timed = any(self.clock.times(t) is not None for t in tables)
-                return _ANCHORED if timed or any(below) else _STATIC
+            case Query():
+                return _ANCHORED if any(below) else _STATIC
             case Join(_, _, kind):
                 if kind == "inner" or not any(below):
                     return max(below)
@@ -568,11 +567,11 @@ class _Lifting:
             below = self.settled(self.lift(source, Demand(demand.node)))
             inputs.append((name, content_side(below.node)))
             kept = ", ".join(quoted(n) for n in source.names)
-            if below.anchor is not None:
-                bounds[name] = f"SELECT {kept} FROM {{}} WHERE {quoted(below.anchor)} = {_NOW}"
-            elif below.since is not None:
-                bounds[name] = f"SELECT {kept} FROM {{}} WHERE {quoted(below.since)} <= {_NOW}"
-        body = _bounded(parsed(node.sql), self.clock, bounds)
+            if below.time is not None:
+                upto = "=" if below.since is None else "<="
+                bound = f"{quoted(below.time)} {upto} {_NOW}"
+                bounds[name] = f"SELECT {kept} FROM {quoted(name)} WHERE {bound}"
+        body = _bounded(parsed(node.sql), bounds)
         anchor = fresh_name(_ANCHOR, node.by_name)
         sql = f"SELECT d.{quoted(_ANCHOR)} AS {quoted(anchor)}, q.* FROM {quoted(_ASKED)} AS d, "
         sql += f"LATERAL ({body.sql(dialect='duckdb')}) AS q"
@@ -586,34 +585,19 @@ _ASKED = "anchors asked for"
 _NOW = f'd."{_ANCHOR}"'
 
 
-def _bounded(body: exp.Expr, clock: Clock, bounds: Mapping[str, str]) -> exp.Expr:
-    """A query with each relation cut at the anchor, and `anchor()` as that time."""
+def _bounded(body: exp.Expr, bounds: Mapping[str, str]) -> exp.Expr:
+    """A query with its inputs cut at the anchor, and `anchor()` as that time."""
     local = {c.alias.casefold() for w in body.find_all(exp.With) for c in w.expressions}
 
     def cut(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Anonymous) and node.name.lower() == "anchor":
             return parsed(_NOW).copy()
-        if not isinstance(node, exp.Table) or isinstance(node.this, exp.Func):
+        if not isinstance(node, exp.Table) or node.name not in bounds:
             return node
-        if not node.db and node.name.casefold() in local:
+        if node.name.casefold() in local:
             return node
-        bare = node.copy()
-        for key in ("alias", "joins"):
-            bare.set(key, None)
-        source = bare.sql(dialect="duckdb")
-        if not node.db and node.name in bounds:
-            inner = bounds[node.name].format(quoted(node.name))
-        else:
-            name = ".".join(quoted(p.name) for p in node.parts)
-            time = clock.times(name)
-            if time is None:
-                return node
-            since = f"CAST({quoted(time)} AS TIMESTAMP)"
-            inner = f"SELECT * FROM {source} WHERE {since} <= {_NOW}"
-            if clock.end is not None:
-                inner += f" AND {since} <= TIMESTAMP '{clock.end}'"
         made = exp.Subquery(
-            this=parsed(inner).copy(),
+            this=parsed(bounds[node.name]).copy(),
             alias=exp.TableAlias(this=exp.to_identifier(node.alias_or_name, quoted=True)),
         )
         if node.args.get("joins"):
@@ -621,6 +605,11 @@ def _bounded(body: exp.Expr, clock: Clock, bounds: Mapping[str, str]) -> exp.Exp
         return made
 
     return body.transform(cut)
+
+
+def _moment(time: str, sql_type: str) -> str:
+    """A time as a TIMESTAMP; one with a zone in UTC, as seeds have it."""
+    return f"timezone('UTC', {time})" if "ZONE" in sql_type else f"CAST({time} AS TIMESTAMP)"
 
 
 # -- pieces ----------------------------------------------------------------------------------------

@@ -17,7 +17,17 @@ from relann.algebra.functions import (
     no_encoders,
 )
 from relann.algebra.lineage import origins
-from relann.algebra.nodes import Column, Map, Node, Query, Scan, Union, passed
+from relann.algebra.nodes import (
+    Anchor,
+    Column,
+    Map,
+    Node,
+    Query,
+    Scan,
+    Union,
+    fresh_name,
+    passed,
+)
 from relann.algebra.parse import statements
 from relann.algebra.scope import located, span_of
 from relann.algebra.select import SelectBinder
@@ -200,6 +210,7 @@ class _Binder:
             if self.timed:
                 with suppress(QueryError):  # what nodes cannot say is left to the database
                     return self._nodes(ast, env, path, text)
+                return self._query_to_bound(ast, env, text)
             return self._content_query(ast, env, text)
         return self._nodes(ast, env, path, text)
 
@@ -293,44 +304,61 @@ class _Binder:
             known = None
             if not table.db and table.name.casefold() not in local:
                 known = env.find(table.name)
-            if self.timed and known is None and (table.db or table.name.casefold() not in local):
-                known = self._seen_view(table, text)
             if known is not None:
                 needed[table.name] = known
             elif table.name.casefold() not in local or table.db:
                 tables[_table_sql(table)] = None
         sql = ast.sql(dialect="duckdb", comments=False)
-        checked = sql
-        if self.timed:
-            checked = ast.transform(_at_no_time).sql(dialect="duckdb", comments=False)
-        given = ", ".join(
-            f"{quoted(n)} AS (SELECT {_nulls(node)} WHERE false)" for n, node in needed.items()
-        )
-        try:
-            columns = self.catalog.query(
-                f"{f'WITH {given} ' if given else ''}SELECT * FROM ({checked})"
-            )
-        except DataError as error:
-            raise QueryError(*_blame(str(error), ast, text, self.catalog, env)) from error
-        made = tuple(Column(n, type=t) for n, t in columns)
+        made = self._columns_of(ast, needed, env, text)
         return _projection(ast, made, needed, self.catalog) or Query(
             sql, made, tuple(tables), tuple(needed.items())
         )
 
-    def _seen_view(self, table: exp.Table, text: str) -> Node | None:
-        """What a view in a query left to the database stands for; as `_view` for all others."""
-        if isinstance(table.this, exp.Func):
-            if function_name(table.this) not in _WITHOUT_DATA:
-                raise self._unbounded(table, text)
-            return None
-        view = self._view(table, table.name, text)
-        if view is not None and table.db:
-            raise QueryError(
-                f"`{_plain(_table_sql(table))}` is a view; in a query that is left to the database "
-                "name it without its schema, or select from it in a sub-query first",
-                span_of(table, text),
+    def _columns_of(
+        self, ast: exp.Expr, needed: Mapping[str, Node], env: Environment, text: str
+    ) -> tuple[Column, ...]:
+        """What the database says of a query's columns; its complaints at their place."""
+        given = ", ".join(
+            f"{quoted(n)} AS (SELECT {_nulls(node)} WHERE false)" for n, node in needed.items()
+        )
+        sql = ast.sql(dialect="duckdb", comments=False)
+        try:
+            columns = self.catalog.query(
+                f"{f'WITH {given} ' if given else ''}SELECT * FROM ({sql})"
             )
-        return view
+        except DataError as error:
+            raise QueryError(*_blame(str(error), ast, text, self.catalog, env)) from error
+        return tuple(Column(n, type=t) for n, t in columns)
+
+    def _query_to_bound(self, ast: exp.Expr, env: Environment, text: str) -> Node:
+        """A query left to the database; all it reads are inputs, which can be cut at an anchor."""
+        body = ast.copy()
+        local = {c.alias.casefold() for w in body.find_all(exp.With) for c in w.expressions}
+        needed: dict[str, Node] = {}
+        for table in list(body.find_all(exp.Table)):
+            if not table.db and table.name.casefold() in local:
+                continue
+            if isinstance(table.this, exp.Func):
+                if function_name(table.this) not in _WITHOUT_DATA:
+                    raise self._unbounded(table, text)
+                continue
+            bare = exp.Table(**{k: table.args.get(k) for k in ("this", "db", "catalog")}).copy()
+            node = self._table(bare, env, table.name, text)[1]
+            name = table.name
+            if needed.get(name, node) is not node:
+                name = fresh_name(name, needed)
+            needed[name] = node
+            if table.db or name != table.name:
+                if not table.alias:
+                    table.set("alias", exp.TableAlias(this=table.this))
+                table.set("this", exp.to_identifier(name, quoted=True))
+                table.set("db", None)
+                table.set("catalog", None)
+        asks = any(function_name(n) == "anchor" for n in body.walk())
+        made = self._columns_of(body.transform(_at_no_time), needed, env, text)
+        if asks:
+            needed[fresh_name("anchor", needed)] = Anchor()
+        return Query(body.sql(dialect="duckdb", comments=False), made, (), tuple(needed.items()))
 
     def _union(self, ast: exp.Union, env: Environment, path: str, text: str) -> Node:
         if ast.args.get("distinct"):

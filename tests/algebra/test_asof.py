@@ -159,6 +159,13 @@ QUERIES = {
         SELECT c.id AS cid, x.n, x.d FROM customer c JOIN (
             SELECT cid, n, epoch(anchor() - last) AS d FROM g ORDER BY n DESC, cid LIMIT 3) x
         ON x.cid = c.id""",
+    "left to the database, the anchor only": """
+        SELECT c.id AS cid, x.yr FROM customer c CROSS JOIN (
+            SELECT year(anchor()) AS yr ORDER BY 1 LIMIT 1) x""",
+    "left to the database, named by schema": """
+        SELECT c.id AS cid, x.n FROM customer c JOIN (
+            SELECT o.cid, count(*) AS n FROM main.orders o JOIN main.big ON big.cid = o.cid
+            GROUP BY o.cid ORDER BY n DESC, o.cid LIMIT 3) x ON x.cid = c.id""",
     "as of another time": """
         SELECT o.cid, q.k, q.a FROM (SELECT cid, max(ts) AS last FROM orders GROUP BY cid) o
         ASOF JOIN (SELECT dst AS cid, t, src AS k, src * 1.0 AS a FROM follows
