@@ -304,6 +304,7 @@ def fit_boosted(maps: RowMaps, options: Options, ids: Collection[str] = frozense
             f"every feature ({listing(found)}) has one value in all {len(rows['train'])} training "
             "rows; there is nothing to learn from"
         )
+    _check_precision(head, parts[0].targets, label)
     growing = _Growing(library, features, head, options, metric, parts[0], parts[1])
     curve = []
     with progress(options.rounds) as show:
@@ -411,7 +412,10 @@ class _Growing:
                 )
             loss, _ = self._told(self.booster.eval_train, self.train, None)
             if loss is None or not math.isfinite(loss):
-                raise DataError(f"the loss is {loss} in round {number}: scale the label down")
+                raise DataError(
+                    f"the loss is {loss} in round {number}. Take a smaller `lr` (it is "
+                    f"{self.options.lr:g}), or scale the label down"
+                )
             on_val: tuple[float | None, float | None] = (None, None)
             if self.val is not None:
                 on_val = self._told(self.booster.eval_valid, self.val, self.metric)
@@ -554,6 +558,19 @@ def _matrix(
         out[:, at : at + feature.width] = feature.numbers(values, content)
         at += feature.width
     return out
+
+
+def _check_precision(head: Head, targets: Targets, label: Content) -> None:
+    """Raise DataError where numbers to predict are no longer told apart in 32 bits."""
+    if head.classes is not None:
+        return
+    with np.errstate(over="ignore"):
+        lost = np.abs(targets.astype(np.float32).astype(np.float64) - targets).max()
+    if not lost <= 0.01 * (targets.max() - targets.min()):
+        raise DataError(
+            f"LightGBM keeps labels in 32 bits, and `{label}` goes from {targets.min():g} to "
+            f"{targets.max():g} in the training rows; scale it, or subtract what all rows share"
+        )
 
 
 def _is_constant(seen: Floats) -> bool:

@@ -28,7 +28,7 @@ ROWS = (
     "['red', 'green', 'blue'][1 + i % 3] AS c, DATE '2020-01-01' + (i % 31)::INT AS d, "
     "(i % 11 / 4)::DECIMAL(9, 2) AS e, i % 2 = 0 AS f, [i % 3, i % 4]::FLOAT[2] AS x, "
     "(i % 13 > 6)::INT AS bit, ['low', 'mid', 'high'][1 + i % 13 // 5] AS word, "
-    "i % 13 * 2.5 + i % 3 AS num, "
+    "i % 13 * 2.5::DOUBLE + i % 3 AS num, "
     "CASE i % 6 WHEN 0 THEN 'test' WHEN 1 THEN 'val' ELSE 'train' END AS s FROM range(600) r(i)"
 )
 
@@ -90,12 +90,17 @@ def test_losses_of_numbers(con: Session, loss: str) -> None:
 
 def test_the_curve_is_the_loss_of_the_kept_trees(con: Session) -> None:
     """Losses in the curve are those of the predictions, for each kind of label."""
-    for label, loss in (
-        ("bit", "-ln(CASE WHEN bit = 1 THEN probability ELSE 1 - probability END)"),
-        ("word", "-ln(scores[list_position(['high', 'low', 'mid'], word)])"),
-        ("num", "(num - prediction) ** 2"),
+    away = "abs(num - prediction)"
+    for label, options, loss in (
+        ("bit", "", "-ln(CASE WHEN bit = 1 THEN probability ELSE 1 - probability END)"),
+        ("word", "", "-ln(scores[list_position(['high', 'low', 'mid'], word)])"),
+        ("num", "", f"{away} ** 2"),
+        ("num", ", loss = 'mae'", away),
+        ("num", ", loss = 'huber'", f"if({away} < 1, {away} ** 2 / 2, {away} - 0.5)"),
+        # the best round is not the last
+        ("num", ", lr = 1.0, subsample = 0.3, min_rows = 2", f"{away} ** 2"),
     ):
-        create(con, label)
+        create(con, label, options)
         ((told, on_val),) = con.sql(
             "SELECT loss, validation_loss FROM ml_training_info('m') WHERE best"
         ).fetchall()
@@ -180,7 +185,8 @@ def test_what_is_missing(con: Session) -> None:
     con.sql(
         "INSERT INTO v SELECT 9000 + r, a, c, NULL, NULL FROM (VALUES (0, NULL, 'k0'), "
         "(1, 'nan'::DOUBLE, 'k0'), (2, 39.5::DOUBLE, 'new'), (3, 39.5, NULL), "
-        "(4, 'inf'::DOUBLE, 'k0'), (5, 39.5, 'k0'), (6, '-inf'::DOUBLE, 'k0'), (7, 0.5, 'k0')) w(r, a, c)"
+        "(4, 'inf'::DOUBLE, 'k0'), (5, 39.5, 'k0'), "
+        "(6, '-inf'::DOUBLE, 'k0'), (7, 0.5, 'k0')) w(r, a, c)"
     )
     found = con.sql("SELECT prediction FROM ml_predict('m') WHERE id >= 9000 ORDER BY id")
     (null, nan, new, missing, high, largest, low, least) = (p for (p,) in found.fetchall())
@@ -336,13 +342,15 @@ def test_the_extra_is_named(con: Session, monkeypatch: pytest.MonkeyPatch) -> No
         ("bit = 1", "is 1 in all 400 training rows; there is nothing to learn"),
         ("bit = NULL", "every label `bit` of the 400 training rows is NULL"),
         ("s = 'test'", "there are no training rows"),
+        ("num = num * 1e200", "LightGBM keeps labels in 32 bits"),
+        ("num = 1e12 + num", "LightGBM keeps labels in 32 bits"),
         ("a = NULL, b = NULL", r"every feature \(a, b\) has one value in all 400 training rows"),
     ],
 )
 def test_data_that_cannot_be_learned_from(con: Session, update: str, message: str) -> None:
     con.sql(f"UPDATE t SET {update}")
     with pytest.raises(DataError, match=message):
-        create(con, "bit", columns="a, b")
+        create(con, "num" if "num" in update else "bit", columns="a, b")
 
 
 @pytest.mark.parametrize("name", [c.name for c in golden.read("boosting.sql")])
