@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from relann.algebra.bind import Layer
 from relann.algebra.engines.duckdb import DuckDBEngine
+from relann.algebra.lineage import key_columns
 from relann.algebra.parse import statements
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.statements import Body, CreateLayer, CreateModel, Explain
@@ -21,6 +22,7 @@ from relann.algebra.terms import quoted
 from relann.discovery import discover
 from relann.errors import DataError, QueryError, Span, did_you_mean, listing
 from relann.models import library
+from relann.models.boosting import Boosted, described, fit_boosted
 from relann.models.losses import Head
 from relann.models.moments import of_rows, of_task
 from relann.models.options import Options
@@ -40,7 +42,7 @@ class _Known:
     """A kept model, bound to the database as it is now."""
 
     program: Program
-    trained: Trained
+    trained: Trained | Boosted
     maps: RowMaps
 
 
@@ -88,6 +90,7 @@ class Lifecycle:
             "ml_evaluate": self._evaluate,
             "ml_training_info": self._training_info,
             "ml_weights": self._weights,
+            "ml_importance": self._importance,
         }
 
     # -- statements ------------------------------------------------------------------------------
@@ -102,10 +105,9 @@ class Lifecycle:
         layers = _Layers(self._store)
         with _at(statement.name_span):
             program = self._program(statement.body, statement.name, options, layers, moment)
-            program.check(options)
-            maps = self._cache.maps(program, self._engine)
-            check_one_row_each(program, maps, self._catalog)
-            trained = fit(maps, options)
+            ids = self._ids(program)
+            program.check(options, ids)
+            trained = self._fitted(program, options, ids)
         kept = [e for e in trained.curve.to_pylist() if e["best"]]
         metrics = {e["metric"]: e["validation"] for e in kept if e["validation"] is not None}
         record = ModelRecord(
@@ -121,7 +123,7 @@ class Lifecycle:
                 "layers": layers.used,
             },
             weights=trained.weights,
-            state={**trained.encoders.state(), _HEAD: trained.head.state()},
+            state={**trained.state(), _HEAD: trained.head.state()},
         )
         version = self._store.save_model(record)
         told = _summary(trained, metrics) + ("" if moment is None else f", {moment.clock}")
@@ -144,10 +146,14 @@ class Lifecycle:
             assert statement.name is not None
             record = self._store.model(statement.name, span=statement.name_span)
             program, options = self._bound(record), Options.model_validate(record.options)
+        head = ""
+        if options.head == "gbdt":
+            ids = self._ids(program)
+            head = f"\n\n{described(program.plan, options, ids)}"
         if not statement.analyze:
-            return program.explain()
+            return program.explain() + head
         maps = self._cache.maps(program, self._engine)
-        return program.explain(maps, profiled(maps, options))
+        return program.explain(maps, profiled(maps, options)) + head
 
     # -- table functions -------------------------------------------------------------------------
 
@@ -202,6 +208,12 @@ class Lifecycle:
 
     def _weights(self, call: TableCall) -> pa.Table:
         record = self._record(call.bound(["model"])["model"])
+        if record.options.get("head") == "gbdt":
+            raise QueryError(
+                f"model `{record.name}` has trees and no weights; "
+                f"ml_importance('{record.name}') says what they split on",
+                call.span,
+            )
         names, positions, values = [], [], []
         for name, tensor in record.weights.items():
             names.append(np.full(tensor.numel(), name, dtype=object))
@@ -215,6 +227,19 @@ class Lifecycle:
                 "value": pa.array(np.concatenate(values) if values else [], pa.float64()),
             }
         )
+
+    def _importance(self, call: TableCall) -> pa.Table:
+        argument = call.bound(["model"])["model"]
+        record = self._record(argument)
+        if record.options.get("head") != "gbdt":
+            raise QueryError(
+                f"model `{record.name}` is a network, and importance is that of features of "
+                f"head = 'gbdt'; its weights are ml_weights('{record.name}')",
+                call.span,
+            )
+        trained = _kept(record, argument.span)
+        assert isinstance(trained, Boosted)
+        return trained.importance()
 
     # -- pieces ----------------------------------------------------------------------------------
 
@@ -239,6 +264,21 @@ class Lifecycle:
         text = body.span.text
         return Program.compile(body.query, text, self._catalog, layers, name, hidden, moment)
 
+    def _ids(self, program: Program) -> frozenset[str]:
+        """The output columns that say which row it is: keys, and the seed's entity and time."""
+        ids = key_columns(program.node, self._catalog)
+        if program.moment is None:
+            return ids
+        return ids | {program.moment.seeds.entity, program.moment.seeds.time}
+
+    def _fitted(self, program: Program, options: Options, ids: frozenset[str]) -> Trained | Boosted:
+        """A program trained as its options say; trees that are only defined have no rounds."""
+        if options.head == "gbdt" and not options.train:
+            return Boosted.defined(options)
+        maps = self._cache.maps(program, self._engine)
+        check_one_row_each(program, maps, self._catalog)
+        return fit(maps, options) if options.head is None else fit_boosted(maps, options, ids)
+
     def _record(self, argument: CallArgument) -> ModelRecord:
         if not isinstance(argument.value, str):
             raise QueryError("a model's name stands in quotes: 'm' or 'm@2'", argument.span)
@@ -262,20 +302,8 @@ class Lifecycle:
 
     def _known(self, argument: CallArgument, asked: AsOf | None = None) -> _Known:
         record = self._record(argument)
-        if not record.curve:
-            raise QueryError(f"model `{record.name}` is defined but not trained", argument.span)
+        trained = _kept(record, argument.span)
         program = self._bound(record, asked)
-        state = dict(record.state)
-        head = Head.from_state(state.pop(_HEAD))
-        trained = Trained(
-            dict(record.weights),
-            Encoders.from_state(state),
-            head,
-            Options.model_validate(record.options),
-            pa.Table.from_pylist([dict(e) for e in record.curve], schema=CURVE),
-            record.info["best_epoch"],
-            record.info["rows"],
-        )
         return _Known(program, trained, self._cache.maps(program, self._engine))
 
     def _rows_of(self, known: _Known, argument: CallArgument) -> Numbers:
@@ -312,6 +340,21 @@ class Lifecycle:
             self._connection.unregister(name)
 
 
+def _kept(record: ModelRecord, span: Span) -> Trained | Boosted:
+    """A model as its training left it; QueryError at `span` where it was only defined."""
+    if not record.curve:
+        raise QueryError(f"model `{record.name}` is defined but not trained", span)
+    options = Options.model_validate(record.options)
+    state = dict(record.state)
+    head = Head.from_state(state.pop(_HEAD))
+    curve = pa.Table.from_pylist([dict(e) for e in record.curve], schema=CURVE)
+    best, rows = record.info["best_epoch"], record.info["rows"]
+    if options.head == "gbdt":
+        return Boosted.from_state(state, head, options, curve, best, rows)
+    encoders = Encoders.from_state(state)
+    return Trained(dict(record.weights), encoders, head, options, curve, best, rows)
+
+
 def _options(statement: CreateModel) -> Options:
     return Options.parsed({o.name: o for o in statement.options})
 
@@ -342,12 +385,13 @@ def _at(span: Span) -> Iterator[None]:
         raise QueryError(error.message, span) from error
 
 
-def _summary(trained: Trained, metrics: Mapping[str, float]) -> str:
+def _summary(trained: Trained | Boosted, metrics: Mapping[str, float]) -> str:
     """How a training went, in a few words."""
     if trained.best_epoch is None:
         return "defined, not trained"
     told = "".join(f", validation {name} {value:.4f}" for name, value in metrics.items())
-    return f"trained for {len(trained.curve)} epochs, kept epoch {trained.best_epoch}{told}"
+    turn = "epoch" if trained.options.head is None else "round"
+    return f"trained for {len(trained.curve)} {turn}s, kept {turn} {trained.best_epoch}{told}"
 
 
 def _described(program: Program, catalog: Catalog) -> dict[str, dict[str, str]]:

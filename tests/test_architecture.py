@@ -35,6 +35,7 @@ TOP = len(LAYERS)  # relann itself, which gathers the public names
 LATE = frozenset(
     {
         ("relann.cli", "relann.demo"),
+        ("relann.models.boosting", "lightgbm"),
         *(
             ("relann.provenance.pretrained", library)
             for library in ("sentence_transformers", "transformers", "model2vec", "huggingface_hub")

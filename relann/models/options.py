@@ -5,18 +5,53 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Protocol, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails
 
 from relann.errors import QueryError, Span, did_you_mean, listing
 
 Loss = Literal["cross_entropy", "bce", "mse", "mae", "huber"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
+Kind = Literal["gbdt"]
 Metric = Literal["loss", "accuracy", "auroc", "ap", "f1", "log_loss", "mae", "rmse", "r2"]
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
 _Count = Annotated[int, Field(ge=1)]
+_Part = Annotated[float, Field(gt=0, le=1)]
+
+
+def _several(value: object) -> object:
+    """One name or a list of them as a tuple of names."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+_Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
+
+_OF_NETWORKS = {
+    "optimizer": "",
+    "weight_decay": "l2",
+    "momentum": "",
+    "clip": "",
+    "epochs": "rounds",
+    "batch_size": "",
+    "finetune": "",
+    "encoder_lr": "",
+}
+_OF_TREES = {
+    "rounds": "epochs",
+    "leaves": "",
+    "min_rows": "",
+    "subsample": "",
+    "columns": "",
+    "l2": "weight_decay",
+    "exclude": "",
+}
+"""Options of one head only, and what the other head has in their place."""
+
+_LR_OF_TREES = 0.05
 
 
 class Given(Protocol):
@@ -45,6 +80,15 @@ class Options(BaseModel):
     patience      epochs without a better validation metric after which training stops
     metric        which validation metric is best (None: accuracy, auroc, mae or rmse by the loss)
     finetune      whether pretrained text encoders are trained as well; encoder_lr is their own lr
+    head          'gbdt': boosted trees over content columns; None: the query's own network
+
+    Of trees only, which have an lr of 0.05 unless given:
+
+    rounds        trees, or with several classes trees for each class
+    leaves        of a tree, at most; each has at least min_rows training rows
+    subsample     the share of rows each tree sees; columns is the share of columns
+    l2            what is added to the denominator of a leaf's value
+    exclude       output columns that are no features
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -67,6 +111,14 @@ class Options(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     finetune: bool = False
     encoder_lr: _Positive = 2e-5
+    head: Kind | None = None
+    rounds: _Count = 500
+    leaves: Annotated[int, Field(ge=2, le=131072)] = 31
+    min_rows: _Count = 20
+    subsample: _Part = 1.0
+    columns: _Part = 1.0
+    l2: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    exclude: _Names = ()
 
     _spans: dict[str, Span] = PrivateAttr(default_factory=dict)
 
@@ -87,6 +139,8 @@ class Options(BaseModel):
                     option.name_span,
                 )
         values = {name: _folded(name, option.value) for name, option in own.items()}
+        if values.get("head") == "gbdt":
+            values.setdefault("lr", _LR_OF_TREES)
         try:
             options = cls.model_validate(values)
         except ValidationError as error:
@@ -94,6 +148,7 @@ class Options(BaseModel):
             name = str(first["loc"][0])
             raise QueryError(_message(name, first), own[name].span) from None
         options._spans.update({name: option.span for name, option in own.items()})
+        _check_head(options, own)
         if options.momentum and options.optimizer not in ("sgd", "rmsprop"):
             raise QueryError(
                 f"`momentum` is an option of sgd and rmsprop, not of {options.optimizer}",
@@ -132,9 +187,21 @@ class Options(BaseModel):
         return self._spans.get(name)
 
 
+def _check_head(options: Options, given: Mapping[str, Given]) -> None:
+    """Raise QueryError for the first option that the head does not have."""
+    trees = options.head == "gbdt"
+    for name, option in given.items():
+        others = _OF_NETWORKS if trees else _OF_TREES
+        if name in others:
+            have = "trees have" if trees else "a network has"
+            instead = f"; {have} `{others[name]}`" if others[name] else ""
+            of = "is for networks, not for head = 'gbdt'" if trees else "is for head = 'gbdt'"
+            raise QueryError(f"`{name}` {of}{instead}", option.name_span)
+
+
 def _folded(name: str, value: object) -> object:
     """Choices are case-insensitive, names of columns are as written."""
-    choice = name in ("loss", "optimizer", "metric", "regime")
+    choice = name in ("loss", "optimizer", "metric", "head", "regime")
     return value.lower() if choice and isinstance(value, str) else value
 
 
@@ -151,6 +218,7 @@ _TYPES = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "bool_type": "true or false",
+    "tuple_type": "names in a list, ['a', 'b']",
 }
 
 
@@ -170,5 +238,10 @@ def _message(name: str, error: ErrorDetails) -> str:
 
 
 def _choices(name: str) -> tuple[str, ...]:
-    choices: dict[str, object] = {"loss": Loss, "optimizer": Optimizer, "metric": Metric}
+    choices: dict[str, object] = {
+        "loss": Loss,
+        "optimizer": Optimizer,
+        "metric": Metric,
+        "head": Kind,
+    }
     return get_args(choices[name])

@@ -10,6 +10,7 @@ from torch import Tensor
 from relann.algebra.rowmaps import RowMaps
 from relann.errors import DataError, QueryError, did_you_mean
 from relann.models.batches import Part, Sliced, check_predicted
+from relann.models.boosting import Boosted
 from relann.models.metrics import measure, metrics_of
 from relann.models.splits import (
     NAMES,
@@ -25,7 +26,7 @@ from relann.provenance.slices import cut
 
 
 def predict(
-    trained: Trained,
+    trained: Trained | Boosted,
     maps: RowMaps,
     rows: Numbers | None = None,
     batch_size: int | None = None,
@@ -38,7 +39,8 @@ def predict(
     The prediction is `prediction` and, for classes, `probability` and `scores`: `Head.columns` says
     more. A content column of one of these names is left out.
     """
-    prediction_step(maps.plan)
+    if isinstance(trained, Trained):
+        prediction_step(maps.plan)
     scores, valid = _scores(trained, maps, rows, batch_size)
     found = trained.head.columns(scores, valid)
     options = trained.options
@@ -54,7 +56,7 @@ def predict(
 
 
 def evaluate(
-    trained: Trained,
+    trained: Trained | Boosted,
     maps: RowMaps,
     split: str | None = "test",
     batch_size: int | None = None,
@@ -86,7 +88,7 @@ def evaluate(
     )
 
 
-def _rows(trained: Trained, maps: RowMaps, split: str | None) -> Numbers:
+def _rows(trained: Trained | Boosted, maps: RowMaps, split: str | None) -> Numbers:
     options = trained.options
     assert options.label is not None
     if split is None:
@@ -102,12 +104,14 @@ def _rows(trained: Trained, maps: RowMaps, split: str | None) -> Numbers:
 
 
 def _scores(
-    trained: Trained,
+    trained: Trained | Boosted,
     maps: RowMaps,
     rows: Numbers | None,
     batch_size: int | None,
 ) -> tuple[Tensor, Mask | None]:
     """The prediction's numbers for output rows, and which are not NULL (None: all)."""
+    if isinstance(trained, Boosted):
+        return trained.scores(maps, rows), None
     module = trained.module(maps.plan)
     # cut even where all rows are asked for: what no output needs may hold keys training had not
     chosen = np.arange(maps.counts[maps.plan.output]) if rows is None else rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from relann.algebra.asof import Clock, Seeds, as_of
 from relann.algebra.bind import Generator, Layers, bind
 from relann.algebra.engines.protocol import Engine
 from relann.algebra.explain import Profile, explain
-from relann.algebra.lineage import origins, tables_read
+from relann.algebra.lineage import origins, read_with, tables_read
 from relann.algebra.lower import lower
 from relann.algebra.nodes import Map, Node
 from relann.algebra.optimize import Optimised, optimise
@@ -23,6 +23,7 @@ from relann.algebra.sql import node_to_sql
 from relann.algebra.statistics import Statistics
 from relann.algebra.terms import Pretrained, Term
 from relann.errors import DataError, QueryError, SchemaError, Span
+from relann.models.boosting import features_of
 from relann.models.options import Options
 from relann.models.splits import output_column, prediction_step
 from relann.provenance.pretrained import width
@@ -92,13 +93,19 @@ class Program:
         """The tables and views read, as quoted SQL."""
         return tables_read(self.node)
 
-    def check(self, options: Options) -> None:
-        """Raise QueryError where output and options do not fit, before any row is read."""
-        prediction_step(self.plan)
+    def check(self, options: Options, ids: Collection[str] = frozenset()) -> None:
+        """Raise QueryError where output and options do not fit, before any row is read.
+
+        `ids` are output columns that identify rows, which trees leave out.
+        """
+        if options.head is None:
+            prediction_step(self.plan)
         for name, what in ((options.label, "label"), (options.split, "split")):
             if name is not None:
                 output_column(self.plan, name, what, options.span(what))
-        if options.label is not None:
+        if options.head == "gbdt":
+            self._check_features(options, ids)
+        elif options.label is not None:
             self._check_label_unread(options.label, options.span("label"))
         learned = [s.operation for s in self.plan.steps]
         if options.finetune and not any(isinstance(o, Pretrained) for o in learned):
@@ -106,6 +113,20 @@ class Program:
                 "`finetune` trains the encoders of text(…, encoder => …), and the query has none",
                 options.span("finetune"),
             )
+
+    def _check_features(self, options: Options, ids: Collection[str]) -> None:
+        """There must be columns to learn from, none of them computed from the label's own."""
+        features = features_of(self.plan, options, ids)
+        if options.label is None:
+            return
+        for name, read in read_with(self.node, options.label).items():
+            if name in features:
+                raise QueryError(
+                    f"the feature `{name}` reads `{read}`, which the label `{options.label}` comes "
+                    f"from; leave it out with exclude = ['{name}'], or compute the label in a "
+                    "sub-query if that is meant",
+                    options.span("label"),
+                )
 
     def _check_label_unread(self, label: str, span: Span | None) -> None:
         """The outermost SELECT must not compute the prediction from the label's own columns."""

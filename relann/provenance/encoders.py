@@ -251,7 +251,7 @@ def numbers(array: pa.Array, content: Content) -> Floats:
             row = int(np.flatnonzero(bad)[0])
             raise DataError(
                 f"`{content}` is {values[row]} in {int(bad.sum())} of {len(values)} rows; "
-                f"a network needs finite numbers. Leave such rows out or make the value NULL, "
+                f"training needs finite numbers. Leave such rows out or make the value NULL, "
                 f"e.g. CASE WHEN isfinite({content}) THEN {content} END"
             )
     return values
