@@ -80,13 +80,19 @@ def node_to_sql(
             case Scan(table):
                 return f"SELECT {_columns(of)} FROM {table}"
             case Query(sql, _, _, inputs):
-                given = ", ".join(
-                    f"{quoted(name)} AS (SELECT {_columns(of_name)} FROM {source(of_name)})"
-                    for name, of_name in inputs
+                if not inputs:
+                    return f"SELECT {_columns(of)} FROM ({sql})"
+                # two levels, so that a name given to one input may mean a table in another
+                below = ", ".join(
+                    f'"relann input {i}" AS (SELECT {_columns(given)} FROM {source(given)})'
+                    for i, (_, given) in enumerate(inputs)
                 )
-                # deeper than the names given, so that a name may mean a table below
-                whole = f"WITH {given} SELECT * FROM ({sql})" if given else sql
-                return f"SELECT {_columns(of)} FROM ({whole})"
+                names_of = ", ".join(
+                    f'{quoted(name)} AS (SELECT * FROM "relann input {i}")'
+                    for i, (name, _) in enumerate(inputs)
+                )
+                whole = f"WITH {names_of} SELECT * FROM ({sql})"
+                return f"WITH {below} SELECT {_columns(of)} FROM ({whole})"
             case Alias(inner, _):
                 pairs = zip(inner.names, of.names, strict=True)
                 renamed = ", ".join(f"{quoted(old)} AS {quoted(new)}" for old, new in pairs)

@@ -243,7 +243,7 @@ def test_groups_are_computed_once_for_each_version() -> None:
     [
         ("SELECT id FROM customer", r"no content column of that name; it has id"),
         ("SELECT cid, count(*) AS n FROM read_csv('x.csv') GROUP BY cid", r"no table of the data"),
-        ("SELECT cid, count(*) AS n FROM 'x.parquet' GROUP BY cid", r"no table of the data"),
+        ("SELECT cid, count(*) AS n FROM 'x.parquet' GROUP BY cid", r"no table `x.parquet`"),
         ("SELECT cid FROM relann.labels", r"labels are there"),
     ],
 )
