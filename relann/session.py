@@ -20,6 +20,7 @@ import pyarrow as pa
 from relann.algebra.lexing import Lexed, word
 from relann.algebra.parse import explanation, statements
 from relann.algebra.statements import (
+    Alter,
     CreateLayer,
     CreateModel,
     CreateTask,
@@ -30,11 +31,13 @@ from relann.algebra.statements import (
     Statement,
 )
 from relann.algebra.table_calls import PREFIX, CallArgument, TableCall, table_function_calls
+from relann.declare import declare
 from relann.draft import Draft, Sql
 from relann.duckdb_errors import duckdb_error_text, query_error
 from relann.errors import EngineError, QueryError, Span
 from relann.lifecycle import Lifecycle
 from relann.models import library
+from relann.overview import overview
 from relann.results import Result
 from relann.store import Store
 
@@ -181,6 +184,12 @@ class Session:
                     return Result(message=self._models.explain(statement))
             case Drop(_, "model" | "layer"):
                 return self._drop(statement)
+            case Alter():
+                with self._asking(statement.span):
+                    return Result(message=declare(self._connection, self._store, statement))
+            case Show(_, "schema"):
+                with self._asking(statement.span):
+                    return Result(overview(self._connection), ["VARCHAR"] * 5, rows_shown=1_000)
             case Show(_, "models" | "layers"):
                 return self._show(statement)
             case CreateTask() | Drop() | Show():

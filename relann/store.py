@@ -5,6 +5,7 @@
                     parameters, relann_version, created_at, weights, weights_sha256)
     relann.state   (name, version, site, data, sha256)  fitted vocabularies and statistics
     relann.layers  (name, definition, relann_version, created_at)
+    relann.keys, relann.foreign_keys                   what is declared, see relann.declarations
 
 `weights` is a safetensors file, each `data` an Arrow IPC stream, both as bytes: typed, without code
 and readable by other programs. Options, metrics, curve and info are JSON.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -27,12 +28,12 @@ import pyarrow as pa
 import pyarrow.ipc
 from torch import Tensor
 
+from relann.declarations import SCHEMA, TABLES, DeclaredColumn, DeclaredForeignKey
 from relann.duckdb_errors import duckdb_error_text
 from relann.errors import DataError, QueryError, Span, did_you_mean
 from relann.provenance.parameters import from_bytes, to_bytes
 from relann.version import VERSION
 
-SCHEMA = "relann"
 FORMAT = 1
 _TABLES = {
     "format": "version INTEGER NOT NULL",
@@ -48,6 +49,7 @@ _TABLES = {
     "layers": """
         name VARCHAR PRIMARY KEY, definition VARCHAR NOT NULL, relann_version VARCHAR NOT NULL,
         created_at TIMESTAMP NOT NULL""",
+    **TABLES,
 }
 
 
@@ -242,6 +244,37 @@ class Store:
         with self._transaction():
             self._run(f"DELETE FROM {self._table('layers')} WHERE name = ?", [layer.name])
         return True
+
+    def declare(
+        self, columns: Sequence[DeclaredColumn] = (), foreign: Sequence[DeclaredForeignKey] = ()
+    ) -> None:
+        """Keep facts of tables, in place of what was declared of the same table or column.
+
+        Names are kept as given, so they should be the database's own; nothing is checked.
+        """
+        with self._transaction():
+            keys, foreign_keys = self._table("keys"), self._table("foreign_keys")
+            for one in columns:
+                place = [one.schema, one.table, one.fact]
+                self._run(
+                    f"DELETE FROM {keys} WHERE (schema_name, table_name, fact) = (?, ?, ?)", place
+                )
+                values = [*place, one.column, one.origin, _now()]
+                self._run(f"INSERT INTO {keys} VALUES (?,?,?,?,?,?)", values)
+            for link in foreign:
+                place = [link.schema, link.table, link.column]
+                self._run(
+                    f"DELETE FROM {foreign_keys} "
+                    "WHERE (schema_name, table_name, column_name) = (?, ?, ?)",
+                    place,
+                )
+                to = [link.to_schema, link.to_table, link.to_column]
+                values = [*place, *to, link.origin, _now()]
+                self._run(f"INSERT INTO {foreign_keys} VALUES (?,?,?,?,?,?,?,?)", values)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All that is done in the block, or nothing; joins a transaction that is open."""
+        return self._transaction()
 
     def _newest(self, name: str) -> tuple[str, int] | None:
         """The name as it is kept and its newest version."""
