@@ -20,6 +20,7 @@ import pyarrow as pa
 from relann.algebra.lexing import Lexed, word
 from relann.algebra.parse import explanation, statements
 from relann.algebra.statements import (
+    Alter,
     CreateLayer,
     CreateModel,
     CreateTask,
@@ -30,6 +31,7 @@ from relann.algebra.statements import (
     Statement,
 )
 from relann.algebra.table_calls import PREFIX, CallArgument, TableCall, table_function_calls
+from relann.declare import declare
 from relann.discovery import discover
 from relann.draft import Draft, Sql
 from relann.duckdb_errors import duckdb_error_text, query_error
@@ -38,6 +40,7 @@ from relann.lifecycle import Lifecycle
 from relann.models import library
 from relann.models.seeds import made_task
 from relann.models.tasks import SPLITS
+from relann.overview import overview
 from relann.results import Result
 from relann.store import Store
 
@@ -188,6 +191,12 @@ class Session:
                 return self._drop(statement)
             case Show(_, "tasks"):
                 return self._show_tasks()
+            case Alter():
+                with self._asking(statement.span):
+                    return Result(message=declare(self._connection, self._store, statement))
+            case Show(_, "schema"):
+                with self._asking(statement.span):
+                    return Result(overview(self._connection), ["VARCHAR"] * 5, rows_shown=1_000)
             case Show():
                 return self._show(statement)
         raise QueryError("this statement cannot be run", statement.span)

@@ -7,6 +7,7 @@
     relann.layers  (name, definition, relann_version, created_at)
     relann.tasks   (name, definition, info, relann_version, created_at)
     relann."seeds of …"                                 the seeds of each task, under its name
+    relann.keys, relann.foreign_keys                   what is declared, see relann.declarations
 
 `weights` is a safetensors file, each `data` an Arrow IPC stream, both as bytes: typed, without code
 and readable by other programs. Options, metrics, curve and info are JSON.
@@ -18,7 +19,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -31,13 +32,13 @@ import pyarrow.ipc
 from torch import Tensor
 
 from relann.algebra.terms import quoted
+from relann.declarations import SCHEMA, TABLES, DeclaredColumn, DeclaredForeignKey
 from relann.duckdb_errors import duckdb_error_text
 from relann.errors import DataError, QueryError, Span, did_you_mean
 from relann.models.tasks import Task
 from relann.provenance.parameters import from_bytes, to_bytes
 from relann.version import VERSION
 
-SCHEMA = "relann"
 FORMAT = 1
 _TABLES = {
     "format": "version INTEGER NOT NULL",
@@ -56,6 +57,7 @@ _TABLES = {
     "tasks": """
         name VARCHAR PRIMARY KEY, definition VARCHAR NOT NULL, info JSON NOT NULL,
         relann_version VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL""",
+    **TABLES,
 }
 
 
@@ -309,6 +311,37 @@ class Store:
 
     def _seeds(self, name: str) -> str:
         return self._table(quoted(f"seeds of {name}"))
+
+    def declare(
+        self, columns: Sequence[DeclaredColumn] = (), foreign: Sequence[DeclaredForeignKey] = ()
+    ) -> None:
+        """Keep facts of tables, in place of what was declared of the same table or column.
+
+        Names are kept as given, so they should be the database's own; nothing is checked.
+        """
+        with self._transaction():
+            keys, foreign_keys = self._table("keys"), self._table("foreign_keys")
+            for one in columns:
+                place = [one.schema, one.table, one.fact]
+                self._run(
+                    f"DELETE FROM {keys} WHERE (schema_name, table_name, fact) = (?, ?, ?)", place
+                )
+                values = [*place, one.column, one.origin, _now()]
+                self._run(f"INSERT INTO {keys} VALUES (?,?,?,?,?,?)", values)
+            for link in foreign:
+                place = [link.schema, link.table, link.column]
+                self._run(
+                    f"DELETE FROM {foreign_keys} "
+                    "WHERE (schema_name, table_name, column_name) = (?, ?, ?)",
+                    place,
+                )
+                to = [link.to_schema, link.to_table, link.to_column]
+                values = [*place, *to, link.origin, _now()]
+                self._run(f"INSERT INTO {foreign_keys} VALUES (?,?,?,?,?,?,?,?)", values)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All that is done in the block, or nothing; joins a transaction that is open."""
+        return self._transaction()
 
     def _newest(self, name: str) -> tuple[str, int] | None:
         """The name as it is kept and its newest version."""
