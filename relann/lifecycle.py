@@ -261,8 +261,10 @@ class Lifecycle:
         moment: AsOf | None = None,
     ) -> Program:
         hidden = () if options is None else options.hidden
-        text = body.span.text
-        return Program.compile(body.query, text, self._catalog, layers, name, hidden, moment)
+        text, catalog = body.span.text, self._catalog
+        if moment is not None:
+            catalog = Catalog(self._connection, moment.schema)
+        return Program.compile(body.query, text, catalog, layers, name, hidden, moment)
 
     def _ids(self, program: Program) -> frozenset[str]:
         """The output columns that say which row it is: keys, and the seed's entity and time."""

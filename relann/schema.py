@@ -104,10 +104,14 @@ class TypeFailure(Exception):
 
 
 class Catalog:
-    """The schema of one DuckDB connection, read when asked; sees what the connection sees."""
+    """The schema of one DuckDB connection, read when asked; sees what the connection sees.
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    With a `schema`, its keys count as keys too, the inferred ones as well.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, schema: Schema | None = None) -> None:
         self._connection = connection
+        self._schema = schema
 
     def table(self, name: str) -> Table | None:
         """The table of this name (quoted SQL, perhaps qualified), None when there is none."""
@@ -119,7 +123,7 @@ class Catalog:
 
     def stored(self, name: str) -> Stored | None:
         """Where a table or view of this name (quoted SQL) is kept; None for a file and the like."""
-        *qualified, last = (unquoted(part) for part in name.split("."))
+        *qualified, last = name_parts(name)
         rows = self._connection.execute(
             "SELECT schema_name, sql FROM ("
             " SELECT schema_name, table_name AS name, NULL AS sql FROM duckdb_tables() "
@@ -236,6 +240,10 @@ class Catalog:
         for link in told.foreign:
             keys = keys - {link.column} if link.to_table is None else keys | {link.column}
         keys |= {d.column for d in told.columns if d.fact == "key" and d.column is not None}
+        known = None if self._schema is None else self._schema.find(name)
+        if known is not None:
+            keys |= {link.column for link in known.foreign}
+            keys |= set() if known.key is None else {known.key}
         return frozenset(keys)
 
 

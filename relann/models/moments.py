@@ -25,7 +25,7 @@ def of_task(task: Task, regime: Regime, schema: Schema, catalog: Catalog) -> AsO
     seeds = Scan(task.seeds, tuple(Column(n, type=t) for n, t in found.columns))
     end = cut(task, catalog) if regime == "frozen" else None
     moment = Seeds(seeds, task.entity, task.time)
-    return AsOf(moment, clock(task, schema, end), _relations(task, catalog))
+    return AsOf(moment, clock(task, schema, end), schema, _relations(task, catalog))
 
 
 def of_rows(
@@ -56,7 +56,7 @@ def of_rows(
     sql = f"SELECT DISTINCT {entity}, CAST({moment} AS TIMESTAMP) AS {time} FROM ({rows})"
     columns = (Column(task.entity, type=asked[task.entity]), Column(task.time, type=TIMESTAMP))
     seeds = Seeds(Query(sql, columns), task.entity, task.time)
-    return AsOf(seeds, clock(task, schema, None), _relations(task, catalog))
+    return AsOf(seeds, clock(task, schema, None), schema, _relations(task, catalog))
 
 
 def clock(task: Task, schema: Schema, end: datetime | None) -> Clock:
@@ -67,7 +67,12 @@ def clock(task: Task, schema: Schema, end: datetime | None) -> Clock:
         if table == past:
             return KNOWN
         relation = schema.find(table)
-        return None if relation is None else relation.time
+        if relation is None:
+            raise QueryError(
+                f"it is not known whether the rows of {table} have a time; a model of a task reads "
+                "tables of the current database only"
+            )
+        return relation.time
 
     return Clock(time_of, end)
 

@@ -27,19 +27,20 @@ from relann.models.boosting import features_of
 from relann.models.options import Options
 from relann.models.splits import output_column, prediction_step
 from relann.provenance.pretrained import width
-from relann.schema import Catalog
+from relann.schema import Catalog, Schema
 
 
 @dataclass(frozen=True)
 class AsOf:
     """For which seeds a query is evaluated, and on which part of the database.
 
-    `relations` are further names it may read, such as the task's labels of the past, `programs`
-    functions that write a query for it.
+    `schema` says which columns are keys, `relations` are further names the query may read, such as
+    the task's labels of the past, `programs` functions that write a query for it.
     """
 
     seeds: Seeds
     clock: Clock
+    schema: Schema
     relations: Mapping[str, Callable[[], Node]] = field(default_factory=dict)
     programs: Mapping[str, Generator] = field(default_factory=dict)
 

@@ -18,6 +18,7 @@ from relann.errors import QueryError, SchemaError
 from relann.schema import Catalog
 
 TIMES = {'"orders"': "ts", '"product"': "added", '"follows"': "t"}
+TIMES |= {f'"main".{table}': time for table, time in TIMES.items()}
 SEEDS = Seeds(
     Query(
         "SELECT * FROM seeds",
