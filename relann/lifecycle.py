@@ -24,11 +24,13 @@ from relann.errors import DataError, QueryError, Span, did_you_mean, listing
 from relann.models import library
 from relann.models.boosting import Boosted, described, fit_boosted
 from relann.models.losses import Head
-from relann.models.moments import of_rows, of_task
+from relann.models.moments import of_rows, of_task, ranked
 from relann.models.options import Options
-from relann.models.prediction import evaluate, predict
+from relann.models.prediction import candidates, evaluate, predict
 from relann.models.program import AsOf, MapCache, Program, check_one_row_each
-from relann.models.splits import Numbers
+from relann.models.ranking import ranking_metrics, seed_of
+from relann.models.splits import NAMES, Numbers
+from relann.models.tasks import Task
 from relann.models.training import CURVE, Trained, fit, profiled
 from relann.provenance.encoders import Encoders
 from relann.schema import Catalog
@@ -200,7 +202,39 @@ class Lifecycle:
             split = "test" if given is None else given.value
             if split is not None and not isinstance(split, str):
                 raise QueryError("`split` is 'train', 'val' or 'test', or NULL for all rows")
-            return evaluate(known.trained, known.maps, split)
+            metrics = evaluate(known.trained, known.maps, split)
+            task = known.trained.options.task
+            if task is None or ranked(self._store.task(task)) is None:
+                return metrics
+            return pa.concat_tables([metrics, self._ranking(known, self._store.task(task), split)])
+
+    def _ranking(self, known: _Known, task: Task, split: str | None) -> pa.Table:
+        """How good the order of each seed's items is; `rows` counts seeds."""
+        where = "true" if split is None else f"{quoted(task.split)} = '{NAMES[split]}'"
+        seeds = self._connection.sql(
+            f"SELECT {quoted(task.entity)}, {quoted(task.time)}, "
+            f"len({quoted(task.label)}) AS count FROM {task.seeds} WHERE {where}"
+        ).to_arrow_table()
+        pairs = candidates(known.trained, known.maps, split)
+        key = (task.entity, task.time)
+        found = ranking_metrics(
+            pa.table(
+                {
+                    "seed": seed_of(pairs, key),
+                    "score": pairs.column("probability"),
+                    "right": pairs.column("right"),
+                }
+            ),
+            pa.table({"seed": seed_of(seeds, key), "count": seeds.column("count")}),
+            task.top_k,
+        )
+        return pa.table(
+            {
+                "metric": pa.array(found, pa.string()),
+                "value": pa.array(found.values(), pa.float64()),
+                "rows": pa.array([seeds.num_rows] * len(found), pa.int64()),
+            }
+        )
 
     def _training_info(self, call: TableCall) -> pa.Table:
         record = self._record(call.bound(["model"])["model"])

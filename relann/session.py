@@ -329,13 +329,13 @@ class Session:
         """
         policy = "current_transaction_invalidation_policy"
         try:
-            kept = self._connection.execute(f"SELECT current_setting('{policy}')").fetchone()
+            ((kept,),) = self._connection.execute(f"SELECT current_setting('{policy}')").fetchall()
             self._connection.execute(f"SET {policy} = 'SYNTACTIC_ERRORS_DO_NOT_INVALIDATE'")
             try:
                 yield
             finally:
                 with suppress(duckdb.Error):  # it ended all the same, for another reason
-                    self._connection.execute(f"SET {policy} = '{kept[0] if kept else ''}'")
+                    self._connection.execute(f"SET {policy} = '{kept}'")
         except QueryError as error:
             if error.span is not None:
                 raise

@@ -154,17 +154,18 @@ class Store:
         Raises QueryError for an unknown name or version, DataError for damaged contents.
         """
         name, version = _name_and_version(name, version)
-        row = None
+        found = []
         if newest := self._newest(name):
             version = newest[1] if version is None else version
-            row = self._run(
+            found = self._run(
                 "SELECT name, version, definition, options, metrics, curve, info, schema_hash, "
                 "created_at, relann_version, weights, weights_sha256 "
                 f"FROM {self._table('models')} WHERE name = ? AND version = ?",
                 [newest[0], version],
-            ).fetchone()
-        if row is None:
+            )
+        if not found:
             raise self._unknown(name, version, span)
+        (row,) = found
         what = f"model `{row[0]}` (version {row[1]})"
         _check_digest(row[10], row[11], f"the weights of {what}")
         try:
@@ -195,7 +196,7 @@ class Store:
             "SELECT name, version, created_at, parameters, options, metrics "
             f"FROM {self._table('models')} "
             "QUALIFY row_number() OVER (PARTITION BY name ORDER BY version DESC) = 1 ORDER BY name"
-        ).fetchall()
+        )
         return [
             ModelEntry(name, version, created, size, json.loads(options), json.loads(metrics))
             for name, version, created, size, options, metrics in rows
@@ -238,7 +239,7 @@ class Store:
             return []
         rows = self._run(
             f"SELECT name, definition, created_at FROM {self._table('layers')} ORDER BY name"
-        ).fetchall()
+        )
         return [LayerRecord(*row) for row in rows]
 
     def drop_layer(self, name: str, if_exists: bool = False, span: Span | None = None) -> bool:
@@ -270,9 +271,9 @@ class Store:
         self.check_new_task(task.name, replace, span)
         with self._transaction():
             if old := self._task_named(task.name):
-                self._run(f"DROP TABLE IF EXISTS {old.seeds}").fetchall()
+                self._run(f"DROP TABLE IF EXISTS {old.seeds}")
                 self._run(f"DELETE FROM {self._table('tasks')} WHERE name = ?", [old.name])
-            self._run(f"CREATE TABLE {self._seeds(task.name)} AS {seeds}").fetchall()
+            self._run(f"CREATE TABLE {self._seeds(task.name)} AS {seeds}")
             self._run(
                 f"INSERT INTO {self._table('tasks')} VALUES (?,?,?,?,?)",
                 [task.name, task.definition, _json(task.info()), VERSION, _now()],
@@ -291,9 +292,7 @@ class Store:
         """All tasks, by name."""
         if not self._exists("tasks"):
             return []
-        rows = self._run(
-            f"SELECT name, definition, info FROM {self._table('tasks')} ORDER BY name"
-        ).fetchall()
+        rows = self._run(f"SELECT name, definition, info FROM {self._table('tasks')} ORDER BY name")
         return [Task.from_info(n, d, self._seeds(n), json.loads(info)) for n, d, info in rows]
 
     def drop_task(self, name: str, if_exists: bool = False, span: Span | None = None) -> bool:
@@ -302,7 +301,7 @@ class Store:
             return False
         task = self.task(name, span)
         with self._transaction():
-            self._run(f"DROP TABLE IF EXISTS {task.seeds}").fetchall()
+            self._run(f"DROP TABLE IF EXISTS {task.seeds}")
             self._run(f"DELETE FROM {self._table('tasks')} WHERE name = ?", [task.name])
         return True
 
@@ -347,19 +346,19 @@ class Store:
         """The name as it is kept and its newest version."""
         if not self._exists("models"):
             return None
-        found: tuple[str, int] | None = self._run(
+        found = self._run(
             f"SELECT name, version FROM {self._table('models')} WHERE lower(name) = lower(?) "
             "ORDER BY version DESC LIMIT 1",
             [name],
-        ).fetchone()
-        return found
+        )
+        return found[0] if found else None
 
     def _state(self, name: str, version: int, what: str) -> dict[str, pa.Table]:
         rows = self._run(
             f"SELECT site, data, sha256 FROM {self._table('state')} "
             "WHERE name = ? AND version = ? ORDER BY site",
             [name, version],
-        ).fetchall()
+        )
         state = {}
         for site, data, digest in rows:
             _check_digest(data, digest, f"the state `{site}` of {what}")
@@ -383,8 +382,8 @@ class Store:
         return f"{self._database()}.{SCHEMA}.{name}"
 
     def _database(self) -> str:
-        found = self._run("SELECT current_database()").fetchone()
-        return '"' + str(found[0] if found else "").replace('"', '""') + '"'
+        ((found,),) = self._run("SELECT current_database()")
+        return quoted(found)
 
     def _exists(self, table: str) -> bool:
         """Whether a table of ours is there; raises DataError if it has another layout."""
@@ -392,25 +391,25 @@ class Store:
             "SELECT table_name FROM duckdb_tables() "
             "WHERE database_name = current_database() AND schema_name = ?",
             [SCHEMA],
-        ).fetchall()
+        )
         names = {name for (name,) in found}
         if "format" in names:
-            row = self._run(f"SELECT max(version) FROM {self._table('format')}").fetchone()
-            if row is not None and row[0] != FORMAT:
+            ((kept,),) = self._run(f"SELECT max(version) FROM {self._table('format')}")
+            if kept != FORMAT:
                 raise DataError(
-                    f"the models in this database are kept in format {row[0]}, and relann "
+                    f"the models in this database are kept in format {kept}, and relann "
                     f"{VERSION} reads format {FORMAT}; use the relann version that wrote them"
                 )
         return table in names
 
     def _check_writable(self) -> None:
-        row = self._run(
+        found = self._run(
             "SELECT database_name FROM duckdb_databases() "
             "WHERE database_name = current_database() AND readonly"
-        ).fetchone()
-        if row:
+        )
+        if found:
             raise DataError(
-                f"database `{row[0]}` is open read-only, so nothing can be kept in it; "
+                f"database `{found[0][0]}` is open read-only, so nothing can be kept in it; "
                 "connect without read_only"
             )
 
@@ -435,7 +434,7 @@ class Store:
     def _in_transaction(self) -> bool:
         """Whether a transaction is open: then, and only then, two statements share its number."""
         ask = "SELECT txid_current()"
-        return self._run(ask).fetchone() == self._run(ask).fetchone()
+        return self._run(ask) == self._run(ask)
 
     def _create_tables(self) -> None:
         if all(self._exists(table) for table in _TABLES):
@@ -447,9 +446,9 @@ class Store:
         if fresh:
             self._run(f"INSERT INTO {self._table('format')} VALUES ({FORMAT})")
 
-    def _run(self, sql: str, values: Sequence[Any] = ()) -> duckdb.DuckDBPyConnection:
-        try:
-            return self._connection.execute(sql, list(values))
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        try:  # all rows at once: a result not read to its end keeps the connection busy
+            return self._connection.execute(sql, list(values)).fetchall()
         except duckdb.Error as error:
             message = f"the store of models cannot be used: {duckdb_error_text(error)}"
             raise DataError(message) from error

@@ -104,19 +104,27 @@ class Clock:
 
 @dataclass(frozen=True)
 class Seeds:
-    """What is asked for: rows of (entity, time) with whatever else they carry, content only."""
+    """What is asked for: rows of (entity, time) with whatever else they carry, content only.
+
+    Where `item` is given, the query has several rows for an entity, one for each item it may be
+    paired with, and `label` is the seeds' column that lists the items that are right.
+    """
 
     node: Node
     entity: str
     time: str
+    item: str | None = None
+    label: str | None = None
 
 
 def as_of(node: Node, seeds: Seeds, clock: Clock) -> Node:
     """The query's rows for each seed, on the database as of the seed's time.
 
-    One output row for each seed and row of the query whose `seeds.entity` is the seed's, at least
-    one: where there is none the query's columns are NULL. Columns are the seeds', then the query's
-    others. Raises SchemaError where the query lacks the entity, or names a column like the seeds'.
+    One output row for each seed and row of the query whose `seeds.entity` is the seed's. Where
+    there is none the query's columns are NULL; seeds of items have no row then, and `seeds.label`
+    says of each pair whether it is right. Columns are the seeds', then the query's others. Raises
+    SchemaError where the query lacks the entity or item, or names its prediction like a column of
+    the seeds.
     """
     _check_entity(node, seeds)
     lifting = _Lifting(clock)
@@ -130,21 +138,28 @@ def as_of(node: Node, seeds: Seeds, clock: Clock) -> Node:
         same.append(_same(time, out.anchor))
     elif out.since is not None:
         same.append(_upto(out.since, time))
-    joined = Join(seed, out.node, "left", conjunction(same))
+    kind = "left" if seeds.item is None else "inner"
+    joined = Join(seed, out.node, kind, conjunction(same))
     outputs: list[Output] = [
         (name, passed(joined.by_name[f"seed.{name}"])) for name in seeds.node.names
     ]
+    if seeds.label is not None:
+        assert seeds.item is not None
+        listed = f"list_contains({quoted(f'seed.{seeds.label}')}, {quoted(seeds.item)})"
+        right = Content(f"coalesce({listed}, false)", "BOOLEAN")
+        outputs = [(n, right if n == seeds.label else v) for n, v in outputs]
     outputs += [(c.name, passed(c)) for c in node.columns if c.name not in seeds.node.by_name]
     return Map(joined, tuple(outputs))
 
 
 def _check_entity(node: Node, seeds: Seeds) -> None:
-    found = node.by_name.get(seeds.entity)
-    if found is None or found.learned:
-        raise SchemaError(
-            f"the task predicts for each `{seeds.entity}`, and the query has no content column of "
-            f"that name; it has {listing(node.names)}. Name its key: … AS {seeds.entity}"
-        )
+    for wanted, what in ((seeds.entity, "predicts for each"), (seeds.item, "ranks each")):
+        found = None if wanted is None else node.by_name.get(wanted)
+        if wanted is not None and (found is None or found.learned):
+            raise SchemaError(
+                f"the task {what} `{wanted}`, and the query has no content column of that name; "
+                f"it has {listing(node.names)}. Name its key: … AS {wanted}"
+            )
     for name in seeds.node.names:
         if name in node.by_name and node.by_name[name].learned:
             raise SchemaError(f"`{name}` is a column of the task; give the prediction another name")

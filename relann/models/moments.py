@@ -24,7 +24,8 @@ def of_task(task: Task, regime: Regime, schema: Schema, catalog: Catalog) -> AsO
         raise DataError(f"the seeds of task `{task.name}` are gone; create the task again")
     seeds = Scan(task.seeds, tuple(Column(n, type=t) for n, t in found.columns))
     end = cut(task, catalog) if regime == "frozen" else None
-    moment = Seeds(seeds, task.entity, task.time)
+    item = ranked(task)
+    moment = Seeds(seeds, task.entity, task.time, item, None if item is None else task.label)
     return AsOf(moment, clock(task, schema, end), schema, _relations(task, catalog))
 
 
@@ -55,8 +56,15 @@ def of_rows(
     moment = time if at is None else f"TIMESTAMP '{at}'"
     sql = f"SELECT DISTINCT {entity}, CAST({moment} AS TIMESTAMP) AS {time} FROM ({rows})"
     columns = (Column(task.entity, type=asked[task.entity]), Column(task.time, type=TIMESTAMP))
-    seeds = Seeds(Query(sql, columns), task.entity, task.time)
+    seeds = Seeds(Query(sql, columns), task.entity, task.time, ranked(task))
     return AsOf(seeds, clock(task, schema, None), schema, _relations(task, catalog))
+
+
+def ranked(task: Task) -> str | None:
+    """The column of items that a query for a ranking must have; None for other tasks."""
+    if task.kind != "ranking":
+        return None
+    return "item" if task.item is None else task.item
 
 
 def clock(task: Task, schema: Schema, end: datetime | None) -> Clock:

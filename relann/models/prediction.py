@@ -88,6 +88,15 @@ def evaluate(
     )
 
 
+def candidates(trained: Trained | Boosted, maps: RowMaps, split: str | None) -> pa.Table:
+    """The predictions of a split's rows, with what is true of them in the column `right`."""
+    rows = _rows(trained, maps, split)
+    assert trained.options.label is not None
+    label = dict(maps.plan.contents)[trained.options.label]
+    right = maps.columns[maps.plan.output, label].take(pa.array(rows))
+    return predict(trained, maps, rows).append_column("right", right)
+
+
 def _rows(trained: Trained | Boosted, maps: RowMaps, split: str | None) -> Numbers:
     options = trained.options
     assert options.label is not None

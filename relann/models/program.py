@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import pyarrow as pa
 from sqlglot import exp
 
 from relann.algebra.asof import Clock, Seeds, as_of
@@ -152,16 +153,24 @@ class Program:
 
 
 def check_one_row_each(program: Program, maps: RowMaps, catalog: Catalog) -> None:
-    """DataError where a query gives a seed several rows: which one would be its prediction?"""
+    """DataError where a query gives a seed, or a seed's item, several rows: which one counts?"""
     if program.moment is None:
         return
-    seeds = program.moment.seeds
-    asked = catalog.value(f"SELECT count(*) FROM ({node_to_sql(seeds.node)})")
-    found = maps.counts[maps.plan.output]
+    seeds, plan = program.moment.seeds, maps.plan
+    found = maps.counts[plan.output]
+    if seeds.item is None:
+        asked = catalog.value(f"SELECT count(*) FROM ({node_to_sql(seeds.node)})")
+        key = seeds.entity
+    else:
+        contents = dict(plan.contents)
+        names = (seeds.entity, seeds.time, seeds.item)
+        pairs = pa.table({n: maps.columns[plan.output, contents[n]] for n in names})
+        asked = pairs.group_by(list(names)).aggregate([]).num_rows
+        key = f"{seeds.entity}` and `{seeds.item}"
     if found != asked:
         raise DataError(
             f"the query gives {found:,} rows for {asked:,} seeds; it must have one row for each "
-            f"`{seeds.entity}`: GROUP BY it, or join what it is the key of"
+            f"`{key}`: GROUP BY it, or join what it is the key of"
         )
 
 
