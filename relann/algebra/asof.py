@@ -549,7 +549,7 @@ class _Lifting:
                 bounds[name] = f"SELECT {kept} FROM {{}} WHERE {quoted(below.since)} <= {_NOW}"
         body = _bounded(parsed(node.sql), self.clock, bounds)
         anchor = fresh_name(_ANCHOR, node.by_name)
-        sql = f"SELECT d.{quoted(_ANCHOR)} AS {quoted(anchor)}, q.* FROM {quoted(_ASKED)} AS d, "
+        sql = f"SELECT {_NOW} AS {quoted(anchor)}, q.* FROM {quoted(_ASKED)}, "
         sql += f"LATERAL ({body.sql(dialect='duckdb')}) AS q"
         columns = (Column(anchor, type=TIMESTAMP), *node.columns)
         made = Query(sql, columns, node.tables, tuple(inputs))
@@ -558,7 +558,7 @@ class _Lifting:
 
 
 _ASKED = "anchors asked for"
-_NOW = f'd."{_ANCHOR}"'
+_NOW = f"{quoted(_ASKED)}.{quoted(_ANCHOR)}"  # a relation no user's query has
 
 
 def _bounded(body: exp.Expr, clock: Clock, bounds: Mapping[str, str]) -> exp.Expr:
