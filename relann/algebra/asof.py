@@ -26,6 +26,7 @@ from functools import reduce
 
 from sqlglot import exp
 
+from relann.algebra.laterals import of_with
 from relann.algebra.nodes import (
     Aggregate,
     Alias,
@@ -563,14 +564,16 @@ _NOW = f"{quoted(_ASKED)}.{quoted(_ANCHOR)}"  # a relation no user's query has
 
 def _bounded(body: exp.Expr, clock: Clock, bounds: Mapping[str, str]) -> exp.Expr:
     """A query with each relation cut at the anchor, and `anchor()` as that time."""
-    local = {c.alias.casefold() for w in body.find_all(exp.With) for c in w.expressions}
+    body = body.copy()
+    for table in body.find_all(exp.Table):
+        table.meta["with"] = not table.db and of_with(table)
 
     def cut(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Anonymous) and node.name.lower() == "anchor":
             return parsed(_NOW).copy()
         if not isinstance(node, exp.Table) or isinstance(node.this, exp.Func):
             return node
-        if not node.db and node.name.casefold() in local:
+        if node.meta["with"]:
             return node
         bare = node.copy()
         for key in ("alias", "joins"):

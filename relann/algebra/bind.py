@@ -16,6 +16,7 @@ from relann.algebra.functions import (
     function_name,
     no_encoders,
 )
+from relann.algebra.laterals import of_with
 from relann.algebra.lineage import origins
 from relann.algebra.nodes import Column, Map, Node, Query, Scan, Union, passed
 from relann.algebra.parse import statements
@@ -268,16 +269,15 @@ class _Binder:
         """A query the database runs as it is, given the sub-queries that it reads by name."""
         needed: dict[str, Node] = {}
         tables: dict[str, None] = {}
-        local = {c.alias.casefold() for w in ast.find_all(exp.With) for c in w.expressions}
         for table in ast.find_all(exp.Table):
-            known = None
-            if not table.db and table.name.casefold() not in local:
-                known = env.find(table.name)
-            if self.timed and known is None and (table.db or table.name.casefold() not in local):
+            if not table.db and of_with(table):
+                continue
+            known = None if table.db else env.find(table.name)
+            if self.timed and known is None:
                 known = self._seen_view(table, text)
             if known is not None:
                 needed[table.name] = known
-            elif table.name.casefold() not in local or table.db:
+            else:
                 tables[_table_sql(table)] = None
         sql = ast.sql(dialect="duckdb", comments=False)
         checked = sql

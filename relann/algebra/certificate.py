@@ -258,7 +258,7 @@ class _Prover:
             tables = set(own.tables) or {r.table for r in readings(parsed(own.sql), {})}
         if len(tables) != 1 or any(self._time(t) is not None for t in tables):
             return frozenset()
-        return frozenset(map(_plain, tables))
+        return frozenset(_plain(t).casefold() for t in tables)
 
     def _labels_reached(self, how: str) -> QueryError:
         names = [c for c in self.seeds.node.names if c not in (self.seeds.entity, self.seeds.time)]
@@ -338,7 +338,7 @@ class _Prover:
         raise PlanError(f"nothing can be proven of {type(node).__name__}")
 
     def _scan(self, node: Scan) -> _State:
-        if _plain(node.table) in self.label_tables:
+        if _plain(node.table).casefold() in self.label_tables:
             raise self._labels_reached(f"the model reads `{_plain(node.table)}`")
         time = self._time(node.table)
         if time is None:
@@ -406,7 +406,8 @@ class _Prover:
                 if held.cast:
                     bounds |= dict.fromkeys(images.get(held, ()), told)
             asks = frozenset(a for ask in way.asks if (a := ask.among(names)) is not None)
-            lost = f"`{listing(sorted(str(m) for m in way.bounds if not m.constant))}` is dropped"
+            left = listing(sorted(str(m) for m in way.bounds if not m.constant))
+            lost = f"`{left}` is left out before it is compared with the seed's time"
             ways.append(replace(way.bounded(bounds, lost), asks=asks))
         labels = {name for old in state.labels for name in names.get(old, ())}
         return _State(_once(ways), state.order.through(values, columns), frozenset(labels))
@@ -548,7 +549,7 @@ class _Prover:
     def _table(self, reading: Reading, node: Query) -> tuple[_Way, ...]:
         """The way to a table that a text reads."""
         table = _plain(reading.table)
-        if table in self.label_tables:
+        if table.casefold() in self.label_tables:
             raise self._labels_reached(f"the model reads `{table}`")
         time = self._time(reading.table)
         for known in node.tables:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from sqlglot import exp
 
 from relann.algebra.nodes import Aggregate, Join, Map, Node, Query, Select, Window, passed
-from relann.algebra.terms import Content, Term, column
+from relann.algebra.terms import Content, Term, column, parsed
 from relann.errors import SchemaError
 
 ALWAYS = Content("TIMESTAMP '0001-01-01 00:00:00'", "TIMESTAMP")
@@ -60,14 +60,8 @@ def _broken(node: Node) -> Iterator[tuple[str, Node]]:
             case Map():
                 yield from _maps(node)
             case Query(sql):
-                for what, pattern, text in (
-                    ("read without a bound", r"WHERE [^()]*CAST\([^()]*\) <= [^()]*", ""),
-                    ("read from the anchor on", r"<= \"anchors", '>= "anchors'),
-                    ("read of every anchor", r"WHERE \"as of 0\" = [^()]*", ""),
-                ):
-                    if (changed_sql := re.sub(pattern, text, sql)) != sql:
-                        fresh_query = Query(changed_sql, node.columns, node.tables, node.inputs)
-                        yield what, fresh_query
+                for what, text in _texts(sql):
+                    yield what, Query(text, node.columns, node.tables, node.inputs)
     except SchemaError:
         return
 
@@ -97,7 +91,10 @@ def _maps(node: Map) -> Iterator[tuple[str, Node]]:
                 if found != value.field:
                     yield f"{name} is {found}", other(column(found, "TIMESTAMP"))
             if "GREATEST" in value.sql.upper():
-                yield "least", other(Content(value.sql.lower().replace("greatest", "least"), "TIMESTAMP"))
+                yield (
+                    "least",
+                    other(Content(value.sql.lower().replace("greatest", "least"), "TIMESTAMP")),
+                )
         if isinstance(value, Content) and value.windowed:
             tree = value.expression.copy()
             for window in tree.find_all(exp.Window):
@@ -123,10 +120,40 @@ def _predicates(predicate: Content, source: Node) -> Iterator[tuple[str, Content
             yield f"turned {text}", _all([*rest, turned])
         later = re.sub(r"'20\d\d-", "'2031-", text)
         if later != text:
-            yield f"later end in {text}", Content(
-                " AND ".join(f"({p})" for p in [*(r.sql(dialect="duckdb") for r in rest), later]),
-                "BOOLEAN",
+            yield (
+                f"later end in {text}",
+                Content(
+                    " AND ".join(
+                        f"({p})" for p in [*(r.sql(dialect="duckdb") for r in rest), later]
+                    ),
+                    "BOOLEAN",
+                ),
             )
+
+
+def _texts(sql: str) -> Iterator[tuple[str, str]]:
+    """A text without each condition on the anchor, and with it turned around."""
+    conditions = [
+        c
+        for c in parsed(sql).find_all(exp.LTE, exp.EQ)
+        if '"anchors asked for".' in c.sql("duckdb")
+    ]
+    for number, condition in enumerate(conditions):
+        for what, fresh in (
+            ("dropped", exp.true()),
+            (
+                "turned",
+                _FLIPPED[type(condition)](this=condition.this, expression=condition.expression),
+            ),
+        ):
+            tree = parsed(sql).copy()
+            found = [
+                c
+                for c in tree.find_all(exp.LTE, exp.EQ)
+                if '"anchors asked for".' in c.sql("duckdb")
+            ]
+            found[number].replace(fresh.copy())
+            yield f"{what} {condition.sql('duckdb')}", tree.sql("duckdb")
 
 
 def _all(parts: list[exp.Expr]) -> Content | None:
