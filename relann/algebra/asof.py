@@ -26,6 +26,7 @@ from functools import reduce
 
 from sqlglot import exp
 
+from relann.algebra.laterals import of_with
 from relann.algebra.nodes import (
     Aggregate,
     Alias,
@@ -588,7 +589,7 @@ class _Lifting:
                 bounds[name] = f"SELECT {kept} FROM {quoted(name)} WHERE {bound}"
         body = _bounded(parsed(node.sql), bounds)
         anchor = fresh_name(_ANCHOR, node.by_name)
-        sql = f"SELECT d.{quoted(_ANCHOR)} AS {quoted(anchor)}, q.* FROM {quoted(_ASKED)} AS d, "
+        sql = f"SELECT {_NOW} AS {quoted(anchor)}, q.* FROM {quoted(_ASKED)}, "
         sql += f"LATERAL ({body.sql(dialect='duckdb')}) AS q"
         columns = (Column(anchor, type=TIMESTAMP), *node.columns)
         made = Query(sql, columns, node.tables, tuple(inputs))
@@ -597,19 +598,21 @@ class _Lifting:
 
 
 _ASKED = "anchors asked for"
-_NOW = f'd."{_ANCHOR}"'
+_NOW = f"{quoted(_ASKED)}.{quoted(_ANCHOR)}"  # a relation no user's query has
 
 
 def _bounded(body: exp.Expr, bounds: Mapping[str, str]) -> exp.Expr:
     """A query with its inputs cut at the anchor, and `anchor()` as that time."""
-    local = {c.alias.casefold() for w in body.find_all(exp.With) for c in w.expressions}
+    body = body.copy()
+    for table in body.find_all(exp.Table):
+        table.meta["with"] = not table.db and of_with(table)
 
     def cut(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Anonymous) and node.name.lower() == "anchor":
             return parsed(_NOW).copy()
         if not isinstance(node, exp.Table) or node.name not in bounds:
             return node
-        if node.name.casefold() in local:
+        if node.meta["with"]:
             return node
         made = exp.Subquery(
             this=parsed(bounds[node.name]).copy(),

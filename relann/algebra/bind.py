@@ -16,6 +16,7 @@ from relann.algebra.functions import (
     function_name,
     no_encoders,
 )
+from relann.algebra.laterals import of_with
 from relann.algebra.lineage import origins
 from relann.algebra.nodes import (
     Anchor,
@@ -299,14 +300,13 @@ class _Binder:
         """A query the database runs as it is, given the sub-queries that it reads by name."""
         needed: dict[str, Node] = {}
         tables: dict[str, None] = {}
-        local = {c.alias.casefold() for w in ast.find_all(exp.With) for c in w.expressions}
         for table in ast.find_all(exp.Table):
-            known = None
-            if not table.db and table.name.casefold() not in local:
-                known = env.find(table.name)
+            if not table.db and of_with(table):
+                continue
+            known = None if table.db else env.find(table.name)
             if known is not None:
                 needed[table.name] = known
-            elif table.name.casefold() not in local or table.db:
+            else:
                 tables[_table_sql(table)] = None
         sql = ast.sql(dialect="duckdb", comments=False)
         made = self._columns_of(ast, needed, env, text)
@@ -333,11 +333,9 @@ class _Binder:
     def _query_to_bound(self, ast: exp.Expr, env: Environment, text: str) -> Node:
         """A query left to the database; all it reads are inputs, which can be cut at an anchor."""
         body = ast.copy()
-        local = {c.alias.casefold() for w in body.find_all(exp.With) for c in w.expressions}
         needed: dict[str, Node] = {}
-        for table in list(body.find_all(exp.Table)):
-            if not table.db and table.name.casefold() in local:
-                continue
+        read = [t for t in body.find_all(exp.Table) if t.db or not of_with(t)]
+        for table in read:
             if isinstance(table.this, exp.Func):
                 if function_name(table.this) not in _WITHOUT_DATA:
                     raise self._unbounded(table, text)

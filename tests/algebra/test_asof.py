@@ -167,6 +167,11 @@ QUERIES = {
         SELECT c.id AS cid, x.n FROM customer c JOIN (
             SELECT o.cid, count(*) AS n FROM main.orders o JOIN main.big ON big.cid = o.cid
             GROUP BY o.cid ORDER BY n DESC, o.cid LIMIT 3) x ON x.cid = c.id""",
+    "left to the database, a WITH query named like the table": """
+        SELECT c.id AS cid, x.n FROM customer c JOIN (
+            WITH orders AS (SELECT * FROM orders WHERE amount > .1)
+            SELECT cid, count(*) AS n FROM orders WHERE amount > (SELECT avg(amount) FROM orders)
+            GROUP BY cid ORDER BY n DESC, cid LIMIT 2) x ON x.cid = c.id""",
     "as of another time": """
         SELECT o.cid, q.k, q.a FROM (SELECT cid, max(ts) AS last FROM orders GROUP BY cid) o
         ASOF JOIN (SELECT dst AS cid, t, src AS k, src * 1.0 AS a FROM follows
