@@ -605,7 +605,7 @@ def _bounded(body: exp.Expr, bounds: Mapping[str, str]) -> exp.Expr:
     """A query with its inputs cut at the anchor, and `anchor()` as that time."""
     body = body.copy()
     for table in body.find_all(exp.Table):
-        table.meta["with"] = not table.db and of_with(table)
+        table.meta["with"] = not table.db and of_with(table, body)
 
     def cut(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Anonymous) and node.name.lower() == "anchor":

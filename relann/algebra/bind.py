@@ -301,7 +301,7 @@ class _Binder:
         needed: dict[str, Node] = {}
         tables: dict[str, None] = {}
         for table in ast.find_all(exp.Table):
-            if not table.db and of_with(table):
+            if not table.db and of_with(table, ast):
                 continue
             known = None if table.db else env.find(table.name)
             if known is not None:

@@ -84,7 +84,7 @@ def readings(
             if not known and function.casefold() not in _WITHOUT_DATA:
                 yield Reading(table.this.sql(dialect="duckdb"), opaque=True)
             continue
-        if not table.db and of_with(table):
+        if not table.db and of_with(table, body):
             continue
         given = None if table.db else names.get(table.name.casefold())
         columns = None if given is None else inputs[given].by_name
@@ -102,12 +102,12 @@ def readings(
         yield Reading(name, given is not None, upto, ends, f"the database is asked for {where}")
 
 
-def of_with(table: exp.Table) -> bool:
-    """Whether a name is that of a WITH query that can be seen from where it stands."""
+def of_with(table: exp.Table, text: exp.Expr) -> bool:
+    """Whether a name is that of a WITH query of a text that can be seen from where it stands."""
     name = table.name.casefold()
     inside: exp.Expr = table
     path = {id(table)}
-    while inside.parent is not None:
+    while inside is not text and inside.parent is not None:
         inside = inside.parent
         path.add(id(inside))
         given = inside.args.get("with_")
