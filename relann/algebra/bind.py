@@ -334,7 +334,7 @@ class _Binder:
         """A query left to the database; all it reads are inputs, which can be cut at an anchor."""
         body = ast.copy()
         needed: dict[str, Node] = {}
-        read = [t for t in body.find_all(exp.Table) if t.db or not of_with(t)]
+        read = [t for t in body.find_all(exp.Table) if t.db or not of_with(t, body)]
         for table in read:
             if isinstance(table.this, exp.Func):
                 if function_name(table.this) not in _WITHOUT_DATA:

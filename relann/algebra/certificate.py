@@ -31,16 +31,6 @@ from sqlglot import exp
 
 from relann.algebra.asof import Clock, Seeds
 from relann.algebra.laterals import Reading, lateral, readings
-from relann.algebra.moments import (
-    Bounds,
-    Moment,
-    Order,
-    bounding,
-    comparisons,
-    moment,
-    raised,
-    renaming,
-)
 from relann.algebra.nodes import (
     Aggregate,
     Alias,
@@ -56,6 +46,16 @@ from relann.algebra.nodes import (
 )
 from relann.algebra.sql import content_side
 from relann.algebra.terms import Content, Field, Term, parsed
+from relann.algebra.time_order import (
+    Bounds,
+    Moment,
+    Order,
+    bounding,
+    comparisons,
+    moment,
+    raised,
+    renaming,
+)
 from relann.errors import PlanError, QueryError, listing
 
 _OWN_ALIAS = re.compile(r"^(seed|change|nothing|demand( \d+)?)$")  # those that lifting makes up

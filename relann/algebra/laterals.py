@@ -8,9 +8,9 @@ from datetime import datetime
 
 from sqlglot import exp
 
-from relann.algebra.moments import Moment, moment
 from relann.algebra.nodes import Column, Node
 from relann.algebra.terms import quoted
+from relann.algebra.time_order import Moment, moment
 
 _WITHOUT_DATA = frozenset({"range", "generate_series", "unnest"})
 _PLAIN_SELECT = frozenset({"expressions", "from_", "where"})

@@ -12,6 +12,7 @@ from sqlglot import exp
 
 from relann.algebra.asof import Clock, Seeds, as_of
 from relann.algebra.bind import Generator, Layers, bind
+from relann.algebra.certificate import Certificate, certify
 from relann.algebra.engines.protocol import Engine
 from relann.algebra.explain import Profile, explain
 from relann.algebra.lineage import origins, read_with, tables_read
@@ -86,8 +87,19 @@ class Program:
         return optimise(self.node, self.statistics)
 
     @cached_property
+    def certificate(self) -> Certificate | None:
+        """The proof that no seed sees a row after its anchor; None where there is no time.
+
+        Of the query as it runs. QueryError where there is none, or where labels are reached.
+        """
+        if self.moment is None:
+            return None
+        return certify(self.optimised.node, self.moment.seeds, self.moment.clock)
+
+    @cached_property
     def plan(self) -> Plan:
-        """What the optimised query lowers to."""
+        """What the optimised query lowers to, once it is proven not to look ahead."""
+        _ = self.certificate
         return lower(self.optimised.node)
 
     @cached_property
@@ -145,11 +157,16 @@ class Program:
                         )
 
     def explain(self, maps: RowMaps | None = None, profile: Profile | None = None) -> str:
-        """The lifted query, the optimised query and the plan; with `maps` the one that runs."""
+        """The lifted query, the optimised query and the plan; with `maps` the one that runs.
+
+        The leakage certificate as well, where there is time.
+        """
         if maps is None:
-            return explain(self.node, self.optimised, self.plan, self.statistics)
-        counts = maps.counts if profile is None else profile.counts
-        return explain(self.node, self.optimised, maps.plan, self.statistics, counts, profile)
+            told = explain(self.node, self.optimised, self.plan, self.statistics)
+        else:
+            counts = maps.counts if profile is None else profile.counts
+            told = explain(self.node, self.optimised, maps.plan, self.statistics, counts, profile)
+        return told if self.certificate is None else f"{told}\n\n{self.certificate}"
 
 
 def check_one_row_each(program: Program, maps: RowMaps, catalog: Catalog) -> None:

@@ -56,7 +56,10 @@ def test_lifted_queries_are_certified(name: str, clock: Clock) -> None:
     for form in (lifted, optimised(lifted)):
         proof = certify(form, SEEDS, clock)
         assert proof.regime == ("rolling" if clock is ROLLING else "frozen")
-        assert "<= seed.tm" in str(proof) or name in ("no time at all", "left to the database, the anchor only")
+        assert "<= seed.tm" in str(proof) or name in (
+            "no time at all",
+            "left to the database, the anchor only",
+        )
 
 
 def test_printed() -> None:
