@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import duckdb
 
@@ -146,6 +147,13 @@ class Catalog:
         except duckdb.Error as error:
             raise DataError(duckdb_message(error)) from error
         return tuple((row[0], row[1]) for row in described)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT; DataError with DuckDB's words if it refuses."""
+        try:
+            return self._connection.execute(sql).fetchall()
+        except duckdb.Error as error:
+            raise DataError(duckdb_message(error)) from error
 
     def number(self, sql: str) -> float:
         """The value of a constant numeric expression."""

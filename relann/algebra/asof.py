@@ -487,8 +487,10 @@ class _Lifting:
         if not pairs:
             return demand.onto({c: c for c in other.names})
         assert first.anchor is not None
-        keys = [(f"key {i}", a) for i, (a, _) in enumerate(pairs)]
-        node = _distinct(first.node, ((_ANCHOR, first.anchor), *keys))
+        wanted = [first.anchor, *(a for a, _ in pairs)]
+        source, names = _below_left_joins(first.node, wanted)
+        keys = [(f"key {i}", names[a]) for i, (a, _) in enumerate(pairs)]
+        node = _distinct(source, ((_ANCHOR, names[first.anchor]), *keys))
         return Demand(node, tuple((b, f"key {i}") for i, (_, b) in enumerate(pairs)))
 
     def _joined(
@@ -634,6 +636,28 @@ def _alias(node: Node) -> str:
 def _plain(value: Content | Term) -> str | None:
     """The column an output leaves as it is; embeddings are no keys."""
     return value.field if isinstance(value, Content) else None
+
+
+def _below_left_joins(node: Node, wanted: Sequence[str]) -> tuple[Node, dict[str, str]]:
+    """Where columns come from: a node with the same distinct values of them, and their names there.
+
+    Left joins neither add nor lose values of their left side, so that what a chain of them asks of
+    its relations is asked once, by the first.
+    """
+    names = {name: name for name in wanted}
+    while True:
+        match node:
+            case Map(source, outputs) if not _windows(node):
+                plain = {n: _plain(v) for n, v in outputs}
+                fields = {name: plain[here] for name, here in names.items()}
+                found = {name: field for name, field in fields.items() if field is not None}
+                if len(found) < len(names):
+                    return node, names
+                node, names = source, found
+            case Join(left, _, "left" | "asof_left") if set(names.values()) <= set(left.names):
+                node = left
+            case _:
+                return node, names
 
 
 def _contents(value: Content | Term) -> list[Content]:
