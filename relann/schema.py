@@ -166,8 +166,15 @@ class Catalog:
 
     def value(self, sql: str) -> Any:
         """The one value of a SELECT."""
-        ((value,),) = self._connection.execute(sql).fetchall()
+        ((value,),) = self.rows(sql)
         return value
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT; DataError with DuckDB's words if it refuses."""
+        try:
+            return self._connection.execute(sql).fetchall()
+        except duckdb.Error as error:
+            raise DataError(duckdb_message(error)) from error
 
     def number(self, sql: str) -> float:
         """The value of a constant numeric expression."""

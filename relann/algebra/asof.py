@@ -529,7 +529,11 @@ class _Lifting:
         """What the rows of one side ask of the other, by the columns that must be equal."""
         if not pairs:
             return demand.onto({c: c for c in other.names})
-        return _asking(first, pairs)
+        assert first.anchor is not None
+        wanted = [first.anchor, *(a for a, _ in pairs)]
+        source, names = _below_left_joins(first.node, wanted)
+        below = Lifted(source, anchor=names[first.anchor])
+        return _asking(below, [(names[a], b) for a, b in pairs])
 
     def _joined(
         self, node: Join, first: Lifted, second: Lifted, swapped: bool, anchor: str | None
@@ -674,6 +678,28 @@ def _asking(rows: Lifted, pairs: Sequence[tuple[str, str]]) -> Demand:
 def _plain(value: Content | Term) -> str | None:
     """The column an output leaves as it is; embeddings are no keys."""
     return value.field if isinstance(value, Content) else None
+
+
+def _below_left_joins(node: Node, wanted: Sequence[str]) -> tuple[Node, dict[str, str]]:
+    """Where columns come from: a node with the same distinct values of them, and their names there.
+
+    Left joins neither add nor lose values of their left side, so that what a chain of them asks of
+    its relations is asked once, by the first.
+    """
+    names = {name: name for name in wanted}
+    while True:
+        match node:
+            case Map(source, outputs) if not _windows(node):
+                plain = {n: _plain(v) for n, v in outputs}
+                fields = {name: plain[here] for name, here in names.items()}
+                found = {name: field for name, field in fields.items() if field is not None}
+                if len(found) < len(names):
+                    return node, names
+                node, names = source, found
+            case Join(left, _, "left" | "asof_left") if set(names.values()) <= set(left.names):
+                node = left
+            case _:
+                return node, names
 
 
 def _contents(value: Content | Term) -> list[Content]:
