@@ -264,6 +264,8 @@ class _Binder:
         for table in ast.find_all(exp.Table):
             if _in_library(table) or self._layer_of(table) is not None:
                 return True
+            if isinstance(table.this, exp.Func) and function_name(table.this) in PROGRAMS:
+                return True
             if not table.db and table.name.casefold() not in local:
                 node = env.find(table.name)
                 if node is not None and node.learned:

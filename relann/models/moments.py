@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from inspect import Parameter, signature
 
 from relann.algebra.asof import TIMESTAMP, Clock, Seeds
-from relann.algebra.nodes import Column, Node, Query, Scan
+from relann.algebra.nodes import Column, Query, Scan
+from relann.algebra.statements import Value
 from relann.algebra.terms import quoted
 from relann.errors import DataError, QueryError, did_you_mean, listing
+from relann.models.generators import Target, dfs, sage
 from relann.models.program import AsOf
 from relann.models.tasks import Regime, Task
-from relann.schema import Catalog, Schema
+from relann.schema import Catalog, ForeignKey, Relation, Schema, Table
 
 KNOWN = "closed"
 """The column of a task's past labels that says when they were known."""
@@ -26,7 +30,7 @@ def of_task(task: Task, regime: Regime, schema: Schema, catalog: Catalog) -> AsO
     end = cut(task, catalog) if regime == "frozen" else None
     item = ranked(task)
     moment = Seeds(seeds, task.entity, task.time, item, None if item is None else task.label)
-    return AsOf(moment, clock(task, schema, end), schema, _relations(task, catalog))
+    return _moment(task, moment, end, schema, catalog)
 
 
 def of_rows(
@@ -57,7 +61,7 @@ def of_rows(
     sql = f"SELECT DISTINCT {entity}, CAST({moment} AS TIMESTAMP) AS {time} FROM ({rows})"
     columns = (Column(task.entity, type=asked[task.entity]), Column(task.time, type=TIMESTAMP))
     seeds = Seeds(Query(sql, columns), task.entity, task.time, ranked(task))
-    return AsOf(seeds, clock(task, schema, None), schema, _relations(task, catalog))
+    return _moment(task, seeds, None, schema, catalog)
 
 
 def ranked(task: Task) -> str | None:
@@ -111,8 +115,56 @@ def past_labels(task: Task, catalog: Catalog) -> Scan:
     return Scan(table, tuple(Column(n, type=t) for n, t in catalog.query(f"SELECT * FROM {table}")))
 
 
-def _relations(task: Task, catalog: Catalog) -> dict[str, Callable[[], Node]]:
-    return {task.name: lambda: past_labels(task, catalog)}
+def _moment(
+    task: Task, seeds: Seeds, end: datetime | None, schema: Schema, catalog: Catalog
+) -> AsOf:
+    relations = {task.name: lambda: past_labels(task, catalog)}
+    programs = {name: _Written(task, schema, catalog, name) for name in _WRITERS}
+    return AsOf(seeds, clock(task, schema, end), schema, relations, programs)
+
+
+_WRITERS: dict[str, Callable[..., str]] = {"sage": sage, "dfs": dfs}
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A schema-wide program for a task, with the arguments a query gives it."""
+
+    task: Task
+    schema: Schema
+    catalog: Catalog
+    name: str
+
+    def __call__(self, arguments: Mapping[str, Value]) -> str:
+        """The text; QueryError for arguments it does not take."""
+        task, write = self.task, _WRITERS[self.name]
+        if task.table is None or task.key is None:
+            raise QueryError(
+                f"task `{task.name}` does not know its entities' table, which {self.name}() starts "
+                "from: OPTIONS (table = …) when creating it"
+            )
+        given: dict[str, object] = dict(arguments)
+        parameters = signature(write).parameters.values()
+        known = [p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY]
+        for argument in given:
+            if argument not in known:
+                raise QueryError(
+                    f"{self.name}() has no argument `{argument} =>`; it takes {listing(known)}."
+                    + did_you_mean(argument, known)
+                )
+        if "labels" in known:
+            given["labels"] = self._labels() if given.get("labels") else None
+            given.setdefault("before", task.val)
+        target = Target(task.table, task.key, task.entity)
+        return write(self.schema, self.catalog, target, **given)
+
+    def _labels(self) -> Relation:
+        task = self.task
+        assert task.table is not None and task.key is not None
+        rows = past_labels(task, self.catalog)
+        columns = tuple((c.name, c.type or "") for c in rows.columns if c.name != KNOWN)
+        entity = ForeignKey(task.entity, task.table, task.key)
+        return Relation(Table(quoted(task.name), columns), None, task.time, (entity,))
 
 
 def _past(task: Task) -> str:

@@ -24,7 +24,7 @@ from relann.models.generators.program import (
     whole,
 )
 from relann.models.generators.values import Columns, Value, read_from
-from relann.schema import Catalog, ForeignKey, Relation, Schema, Table
+from relann.schema import Catalog, Relation, Schema
 
 AGGREGATES = (
     *("count", "sum", "avg", "min", "max", "stddev", "mode", "count_distinct"),
@@ -83,7 +83,7 @@ def dfs(
     latest_parent: bool = True,
     within_event: bool = True,
     categories: int = 10,
-    labels: str | None = None,
+    labels: Relation | None = None,
     max_columns: int = 2000,
     before: datetime | None = None,
 ) -> str:
@@ -113,8 +113,8 @@ def dfs(
         categories: how many of a category's most frequent values are counted each. A text whose
             values are mostly there once is no category and left out. Whole numbers whose names end
             in Id are categories.
-        labels: a relation (entity, time, label) of past labels, which the task's clock must know
-            the time of; each row is known only once its label is.
+        labels: past labels as a relation with the entity's key as its one foreign key; the task's
+            clock must know since when each row is known.
         max_columns: how many features at most; those behind are left out and named in a comment.
         before: the time until which rows count when frequent values are looked up (None: all).
 
@@ -140,7 +140,7 @@ def dfs(
     for link in into(schema, entity):
         writer.children(link)
     if labels is not None:
-        writer.labels(labels, catalog.table(labels))
+        writer.labels(labels)
     if options.depth:
         for link in out_of(schema, entity):
             writer.parent_history(link)
@@ -266,20 +266,10 @@ class _Writer:
         name = self.path(link, link.child)
         self._history(link, name, "e", self.target.key, full=True)
 
-    def labels(self, name: str, table: Table | None) -> None:
+    def labels(self, past: Relation) -> None:
         """Past labels of the entity."""
-        columns = table.columns if table is not None else (("time", "TIMESTAMP"),)
-        if table is None:
-            columns = (("entity", "BIGINT"), ("time", "TIMESTAMP"), ("label", "DOUBLE"))
-        missing = {"entity", "time", "label"} - {c for c, _ in columns}
-        if missing:
-            raise QueryError(
-                f"`labels` is a relation with columns entity, time and label; `{name}` lacks "
-                f"{listing(sorted(missing))}, it has {listing(c for c, _ in columns)}"
-            )
-        foreign = ForeignKey("entity", self.entity.table.name, self.target.key)
-        relation = Relation(Table(name, tuple(columns)), None, "time", (foreign,))
-        link = Link(relation, foreign, self.entity)
+        (foreign,) = past.foreign
+        link = Link(past, foreign, self.entity)
         self._history(link, "past", "e", self.target.key, full=False)
 
     def parent_history(self, link: Link) -> None:
