@@ -12,7 +12,7 @@ from sqlglot.dialects import DuckDB
 
 from relann.algebra.asof import Clock, Seeds, as_of
 from relann.algebra.bind import Layers, bind
-from relann.algebra.nodes import Column, Node, Query
+from relann.algebra.nodes import Aggregate, Column, Node, Query
 from relann.algebra.sql import node_to_sql
 from relann.errors import QueryError, SchemaError
 from relann.schema import Catalog
@@ -242,6 +242,18 @@ def test_groups_are_computed_once_for_each_version() -> None:
     counts = [len(con.execute(node_to_sql(n)).fetchall()) for n in groups]
     assert min(counts) == 1
     assert len(con.execute(node_to_sql(lifted)).fetchall()) == 99
+
+
+def test_a_chain_of_left_joins_asks_once() -> None:
+    """What the first relation is asked for is what the second is: the left side's keys."""
+    con = shop(0)
+    sql = """
+        WITH g AS (SELECT cid, count(*) AS n, max(anchor()) AS now FROM orders GROUP BY cid)
+        SELECT c.id AS cid, a.n, b.n AS m FROM customer c
+        LEFT JOIN g a ON a.cid = c.id LEFT JOIN g b ON b.cid = c.id"""
+    lifted = as_of(timed(con, sql), SEEDS, Clock(TIMES.get))
+    groups = [n for n in lifted.walk() if isinstance(n, Aggregate) and n.outputs]
+    assert len(groups) == 1
 
 
 @pytest.mark.parametrize(
