@@ -17,6 +17,7 @@ from relann.algebra.rowmaps import RowMaps
 from relann.algebra.statements import Body, CreateLayer, CreateModel, Explain
 from relann.algebra.table_calls import CallArgument, TableCall
 from relann.algebra.terms import quoted
+from relann.deployment import deploy
 from relann.errors import DataError, QueryError, Span, did_you_mean, listing
 from relann.models import library
 from relann.models.losses import Head
@@ -36,6 +37,7 @@ _HEAD = "(head)"  # under which the store keeps loss and classes, beside the sit
 class _Known:
     """A kept model, bound to the database as it is now."""
 
+    record: ModelRecord
     program: Program
     trained: Trained
     maps: RowMaps
@@ -85,6 +87,7 @@ class Lifecycle:
             "ml_evaluate": self._evaluate,
             "ml_training_info": self._training_info,
             "ml_weights": self._weights,
+            "ml_to_sql": self._to_sql,
         }
 
     # -- statements ------------------------------------------------------------------------------
@@ -182,6 +185,13 @@ class Lifecycle:
             }
         )
 
+    def _to_sql(self, call: TableCall) -> pa.Table:
+        known = self._known(call.bound(["model"])["model"])
+        sql = deploy(
+            self._connection, self._store, known.record, known.program, known.trained, known.maps
+        )
+        return pa.table({"sql": [sql]})
+
     # -- pieces ----------------------------------------------------------------------------------
 
     def _program(self, body: Body, name: str, options: Options | None, layers: _Layers) -> Program:
@@ -221,7 +231,7 @@ class Lifecycle:
             record.info["best_epoch"],
             record.info["rows"],
         )
-        return _Known(program, trained, self._cache.maps(program, self._engine))
+        return _Known(record, program, trained, self._cache.maps(program, self._engine))
 
     def _rows_of(self, known: _Known, argument: CallArgument) -> Numbers:
         """Output rows that agree with a query in all columns the query has."""

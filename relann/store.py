@@ -5,6 +5,7 @@
                     parameters, relann_version, created_at, weights, weights_sha256)
     relann.state   (name, version, site, data, sha256)  fitted vocabularies and statistics
     relann.layers  (name, definition, relann_version, created_at)
+    relann."m@1 …"  what the SQL of version 1 of model m reads, see `relann.deployment`
 
 `weights` is a safetensors file, each `data` an Arrow IPC stream, both as bytes: typed, without code
 and readable by other programs. Options, metrics, curve and info are JSON.
@@ -27,6 +28,7 @@ import pyarrow as pa
 import pyarrow.ipc
 from torch import Tensor
 
+from relann.algebra.terms import quoted
 from relann.duckdb_errors import duckdb_error_text
 from relann.errors import DataError, QueryError, Span, did_you_mean
 from relann.provenance.parameters import from_bytes, to_bytes
@@ -147,12 +149,12 @@ class Store:
         row = None
         if newest := self._newest(name):
             version = newest[1] if version is None else version
-            row = self._run(
+            row = self._first(
                 "SELECT name, version, definition, options, metrics, curve, info, schema_hash, "
                 "created_at, relann_version, weights, weights_sha256 "
                 f"FROM {self._table('models')} WHERE name = ? AND version = ?",
                 [newest[0], version],
-            ).fetchone()
+            )
         if row is None:
             raise self._unknown(name, version, span)
         what = f"model `{row[0]}` (version {row[1]})"
@@ -185,7 +187,7 @@ class Store:
             "SELECT name, version, created_at, parameters, options, metrics "
             f"FROM {self._table('models')} "
             "QUALIFY row_number() OVER (PARTITION BY name ORDER BY version DESC) = 1 ORDER BY name"
-        ).fetchall()
+        )
         return [
             ModelEntry(name, version, created, size, json.loads(options), json.loads(metrics))
             for name, version, created, size, options, metrics in rows
@@ -201,7 +203,48 @@ class Store:
         with self._transaction():
             for table in ("state", "models"):
                 self._run(f"DELETE FROM {self._table(table)} WHERE name = ?", [newest[0]])
+            for table in self._tables_of(newest[0]):
+                self._run(f"DROP TABLE {table}")
         return True
+
+    def table_of(self, record: ModelRecord, what: str) -> str:
+        """The name, as SQL, of a table that belongs to a model: `keeping` makes it.
+
+        It names version and weights, so that no view over another model ever reads it.
+        """
+        digest = sha256(to_bytes(record.weights)).hexdigest()[:8]
+        name = quoted(f"{record.name}@{record.version} {digest} {what}")
+        database = self._database()
+        # a database of the schema's name would make the schema's name mean two things
+        same = database.strip('"').lower() == SCHEMA
+        return f"{database}.{SCHEMA}.{name}" if same else f"{SCHEMA}.{name}"
+
+    @contextmanager
+    def keeping(self, tables: Mapping[str, pa.Table]) -> Iterator[None]:
+        """Tables by name, as SQL, kept beside the models unless the block raises."""
+        with self._transaction():
+            for name, table in tables.items():
+                with self._shown(table) as shown:
+                    self._run(f"CREATE OR REPLACE TABLE {name} AS FROM {shown}")
+            yield
+
+    @contextmanager
+    def _shown(self, table: pa.Table) -> Iterator[str]:
+        name = "relann kept"
+        self._connection.register(name, table)
+        try:
+            yield quoted(name)
+        finally:
+            self._connection.unregister(name)
+
+    def _tables_of(self, model: str) -> list[str]:
+        """The tables that belong to a model, as SQL."""
+        found = self._run(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() "
+            "AND schema_name = ? AND starts_with(table_name, ? || '@')",
+            [SCHEMA, model],
+        )
+        return [self._table(quoted(name)) for (name,) in found]
 
     def save_layer(
         self, name: str, definition: str, replace: bool = False, span: Span | None = None
@@ -228,7 +271,7 @@ class Store:
             return []
         rows = self._run(
             f"SELECT name, definition, created_at FROM {self._table('layers')} ORDER BY name"
-        ).fetchall()
+        )
         return [LayerRecord(*row) for row in rows]
 
     def drop_layer(self, name: str, if_exists: bool = False, span: Span | None = None) -> bool:
@@ -247,11 +290,11 @@ class Store:
         """The name as it is kept and its newest version."""
         if not self._exists("models"):
             return None
-        found: tuple[str, int] | None = self._run(
+        found: tuple[str, int] | None = self._first(
             f"SELECT name, version FROM {self._table('models')} WHERE lower(name) = lower(?) "
             "ORDER BY version DESC LIMIT 1",
             [name],
-        ).fetchone()
+        )
         return found
 
     def _state(self, name: str, version: int, what: str) -> dict[str, pa.Table]:
@@ -259,7 +302,7 @@ class Store:
             f"SELECT site, data, sha256 FROM {self._table('state')} "
             "WHERE name = ? AND version = ? ORDER BY site",
             [name, version],
-        ).fetchall()
+        )
         state = {}
         for site, data, digest in rows:
             _check_digest(data, digest, f"the state `{site}` of {what}")
@@ -283,7 +326,7 @@ class Store:
         return f"{self._database()}.{SCHEMA}.{name}"
 
     def _database(self) -> str:
-        found = self._run("SELECT current_database()").fetchone()
+        found = self._first("SELECT current_database()")
         return '"' + str(found[0] if found else "").replace('"', '""') + '"'
 
     def _exists(self, table: str) -> bool:
@@ -292,10 +335,10 @@ class Store:
             "SELECT table_name FROM duckdb_tables() "
             "WHERE database_name = current_database() AND schema_name = ?",
             [SCHEMA],
-        ).fetchall()
+        )
         names = {name for (name,) in found}
         if "format" in names:
-            row = self._run(f"SELECT max(version) FROM {self._table('format')}").fetchone()
+            row = self._first(f"SELECT max(version) FROM {self._table('format')}")
             if row is not None and row[0] != FORMAT:
                 raise DataError(
                     f"the models in this database are kept in format {row[0]}, and relann "
@@ -304,10 +347,10 @@ class Store:
         return table in names
 
     def _check_writable(self) -> None:
-        row = self._run(
+        row = self._first(
             "SELECT database_name FROM duckdb_databases() "
             "WHERE database_name = current_database() AND readonly"
-        ).fetchone()
+        )
         if row:
             raise DataError(
                 f"database `{row[0]}` is open read-only, so nothing can be kept in it; "
@@ -335,7 +378,7 @@ class Store:
     def _in_transaction(self) -> bool:
         """Whether a transaction is open: then, and only then, two statements share its number."""
         ask = "SELECT txid_current()"
-        return self._run(ask).fetchone() == self._run(ask).fetchone()
+        return self._run(ask) == self._run(ask)
 
     def _create_tables(self) -> None:
         if all(self._exists(table) for table in _TABLES):
@@ -347,9 +390,15 @@ class Store:
         if fresh:
             self._run(f"INSERT INTO {self._table('format')} VALUES ({FORMAT})")
 
-    def _run(self, sql: str, values: Sequence[Any] = ()) -> duckdb.DuckDBPyConnection:
+    def _first(self, sql: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        """The first row of a statement, None if it has none."""
+        rows = self._run(sql, values)
+        return rows[0] if rows else None
+
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a statement, all of them: what is left unread keeps the connection busy."""
         try:
-            return self._connection.execute(sql, list(values))
+            return self._connection.execute(sql, list(values)).fetchall()
         except duckdb.Error as error:
             message = f"the store of models cannot be used: {duckdb_error_text(error)}"
             raise DataError(message) from error

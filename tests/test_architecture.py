@@ -24,7 +24,7 @@ LAYERS = (
     ("provenance",),
     ("models",),
     ("autoselect",),
-    ("session", "lifecycle", "store", "results"),
+    ("session", "lifecycle", "store", "deployment", "results"),
     ("cli", "datasets", "demo", "__main__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
