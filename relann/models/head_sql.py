@@ -13,14 +13,30 @@ def head_to_sql(head: Head, rows: str, scores: Sequence[str], contents: Sequence
     """The predictions of `rows`, a SELECT, as a SELECT.
 
     `scores` are its columns with the numbers of the prediction, all NULL where that is; `contents`
-    those that are handed on, but for those with the name of a column of the prediction.
+    those that are handed on, but for those with the name of a column of the prediction. A score
+    that is NaN ends the query with an error.
     """
-    source, found = f"({rows})", _columns(head, scores)
+    source, found = _checked(rows, scores), _columns(head, scores)
     if head.loss == "cross_entropy":
         source = _probabilities(head, source, scores)
     kept = [quoted(c) for c in contents if c not in found]
     made = [f"{sql} AS {quoted(name)}" for name, sql in found.items()]
     return f"SELECT {', '.join([*kept, *made])} FROM {source}"
+
+
+STRANGE = (
+    "a prediction reads what training did not have: a key that has no weights (per =>), "
+    "or a number that is not finite"
+)
+
+
+def _checked(rows: str, scores: Sequence[str]) -> str:
+    """The rows, or an error where one of their scores is NaN."""
+    checked = ", ".join(
+        f"CASE WHEN isnan({s}) THEN error({text_of(STRANGE)}) ELSE {s} END AS {s}"
+        for s in map(quoted, scores)
+    )
+    return f"(SELECT * REPLACE ({checked}) FROM ({rows}))"
 
 
 def _columns(head: Head, scores: Sequence[str]) -> dict[str, str]:

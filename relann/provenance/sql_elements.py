@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from relann.algebra.terms import quoted
 from relann.provenance.encoders import Period, Standard
 
 
@@ -63,6 +62,15 @@ UNARY: dict[str, Callable[[str, str], str]] = {
     "neg": lambda x, kind: f"(-{x})",
 }
 """Element-wise functions of one number, of (number, type)."""
+
+
+def unless_strange(sql: str, kind: str) -> str:
+    """A number of a key's own, NaN where the key has none.
+
+    NaN goes wherever the number would have gone, and no further: what does not depend on it stays.
+    """
+    return f"coalesce({sql}, {literal(math.nan, kind)})"
+
 
 BINARY = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 """Element-wise operations of two numbers."""
@@ -152,17 +160,6 @@ def word_buckets(texts: str, gaps: str, buckets: int) -> str:
     )
 
 
-# -- messages --------------------------------------------------------------------------------------
-
-
 def text_of(value: str) -> str:
     """A text literal."""
     return "'" + value.replace("'", "''") + "'"
-
-
-def unseen(number: str, parts: Sequence[str], parameter: str, key: str) -> str:
-    """The number, or an error where there is none: the key of the row has no set of a parameter."""
-    shown = " || ', ' || ".join(f"coalesce(CAST({quoted(p)} AS VARCHAR), 'NULL')" for p in parts)
-    value = shown if len(parts) == 1 else f"'[' || {shown} || ']'"
-    told = f"`{parameter}` has one set for each {key} of the training rows, and none for "
-    return f"CASE WHEN {number} IS NULL THEN error({text_of(told)} || {value}) ELSE {number} END"

@@ -96,8 +96,8 @@ def query_to_sql(
     Dropout is off, batch norm takes its running averages. `arrays` are parameters and running
     averages by name; `named` gives tables their names as SQL.
 
-    A key that `per` has no set for ends the query with an error, in a row that is NULL too. Raises
-    DataError for pretrained text encoders, which SQL does not have.
+    What depends on a key that `per` has no set for is NaN. Raises DataError for pretrained text
+    encoders, which SQL does not have.
     """
     node = drop_unused_columns(node)
     kept = Kept(arrays, encoders, named, kind)
@@ -128,6 +128,9 @@ class _Expansion:
         self._node = node
         self._kept = kept
         self._names = _Names(node)
+        maps = [n for n in node.walk() if isinstance(n, Map)]
+        terms = [t for n in maps for _, v in n.outputs if isinstance(v, Term) for t in v.walk()]
+        self._keyed = any(getattr(t, "per", None) is not None for t in terms)
 
     def whole(self) -> Node:
         """The query without terms."""
@@ -199,7 +202,16 @@ class _Expansion:
         elements = self.elements(of)[: 1 if value.how == "count" else None]
         names = self.elements(Column(name, width=len(elements)))
         for out, each in zip(names, elements, strict=True):
-            yield out, self._number(f"{_FUNCTIONS[value.how]}({quoted(each)}){kept}")
+            reduced = f"{_FUNCTIONS[value.how]}({quoted(each)}){kept}"
+            if value.how == "min":
+                reduced = self._least(reduced, f"max({quoted(each)}){kept}")
+            yield out, self._number(reduced)
+
+    def _least(self, least: str, most: str) -> str:
+        """A minimum that is NaN where a number is: NaN is DuckDB's largest number."""
+        if not self._keyed:
+            return least
+        return f"CASE WHEN isnan({most}) THEN {most} ELSE {least} END"
 
     def _number(self, sql: str) -> Content:
         return Content(element.cast(sql, self._kept.kind), self._kept.kind)
@@ -230,7 +242,11 @@ class _Expansion:
         )
         rows = (f"PARTITION BY {keys} " if keys else "") + f"ORDER BY {order}"
         function = _FUNCTIONS[over.how]
-        made = [self._number(f"{function}({quoted(i)}) OVER ({rows})") for i in inputs]
+        found = [f"{function}({quoted(i)}) OVER ({rows})" for i in inputs]
+        if over.how == "min":
+            most = [f"max({quoted(i)}) OVER ({rows})" for i in inputs]
+            found = [self._least(f, m) for f, m in zip(found, most, strict=True)]
+        made = [self._number(f) for f in found]
         return _with(source, dict(zip(outputs, made, strict=True)))
 
     def _partitioned(
@@ -242,7 +258,12 @@ class _Expansion:
         a softmax.)
         """
         keys = self._names.fresh(len(over.partition))
-        made = [self._number(f"{_FUNCTIONS[how]}({quoted(i)})") for i in inputs]
+        found = [f"{_FUNCTIONS[how]}({quoted(i)})" for i in inputs]
+        if how == "min":
+            found = [
+                self._least(f, f"max({quoted(i)})") for f, i in zip(found, inputs, strict=True)
+            ]
+        made = [self._number(f) for f in found]
         groups: Node = Aggregate(source, over.partition, tuple(zip(outputs, made, strict=True)))
         if not keys:
             return Join(source, groups)
@@ -378,13 +399,12 @@ class _Stages:
             case Learned(parameter, None):
                 return self._vector(parameter)
             case Learned(parameter, Key() as key):
-                (found, parts) = self._by_key(parameter, term.width, key)
-                checked = element.unseen(found, parts, parameter.name, str(key))
-                return _numbers(self._hold([checked], f"{kind}[]")[0], term.width)
+                found = self._by_key(parameter, term.width, key)
+                return tuple(element.unless_strange(e, kind) for e in found)
             case Lookup(table, key):
-                found, _ = self._by_key(table, term.width, key)
                 zero = element.literal(0.0, kind)
-                return tuple(f"coalesce({e}, {zero})" for e in _numbers(found, term.width))
+                found = self._by_key(table, term.width, key)
+                return tuple(f"coalesce({e}, {zero})" for e in found)
             case Encode(encoding, site, content):
                 return self._encoded(encoding, site, content)
             case Tokens():
@@ -448,8 +468,8 @@ class _Stages:
         self._beside(self._kept.vector(name, width, columns))
         return tuple(map(quoted, columns))
 
-    def _met(self, key: Key, query: Query, parts: Sequence[str]) -> list[str]:
-        """Join the rows of a query whose parts are the row's key; the columns that hold the key."""
+    def _met(self, key: Key, query: Query, parts: Sequence[str]) -> None:
+        """Join the rows of a query whose parts are the row's key, at most one for each."""
         mine = [self._column(p) for p in key.parts]
         same = " AND ".join(
             f"{m} IS NOT DISTINCT FROM {quoted(p)}" for m, p in zip(mine, parts, strict=True)
@@ -457,14 +477,12 @@ class _Stages:
         if not isinstance(self.source, Map):
             self.source = _with(self.source, {})
         self.source = Join(self.source, query, "left", Content(same, "BOOLEAN"))
-        return [m[1:-1].replace('""', '"') for m in mine]
 
-    def _by_key(self, parameter: Parameter, width: int, key: Key) -> tuple[str, list[str]]:
-        """The column of the row's own vector, as a list, and those of its key."""
+    def _by_key(self, parameter: Parameter, width: int, key: Key) -> Elements:
+        """The row's own vector, NULL where its key has none."""
         *parts, vector = self._names.fresh(len(key.parts) + 1)
-        query = self._kept.by_key(parameter.name, width, key, parts, vector)
-        mine = self._met(key, query, parts)
-        return quoted(vector), mine
+        self._met(key, self._kept.by_key(parameter.name, width, key, parts, vector), parts)
+        return _numbers(quoted(vector), width)
 
     def _linear(self, term: Linear) -> Elements:
         heads = term.heads
@@ -472,7 +490,7 @@ class _Stages:
         inner, outer = len(x) // heads, term.width // heads
         slices = [x[h * inner : (h + 1) * inner] for h in range(heads)]
         packs = self._hold([element.packed(s) for s in slices], f"{self._kind}[]")
-        number = None if term.per is None else self._number(term.per, term.weight, x[0])
+        number = None if term.per is None else self._number(term.per)
         columns = self._names.fresh(term.width)
         keyed = number is not None
         self._beside(self._kept.matrix(term.weight.name, heads, keyed, term.rows, columns))
@@ -484,17 +502,17 @@ class _Stages:
             if term.per is None:
                 bias = self._vector(term.bias)
             else:
-                found, _ = self._by_key(term.bias, term.width, term.per)
-                bias = _numbers(found, term.width)
+                bias = self._by_key(term.bias, term.width, term.per)
             products = [f"{p} + {b}" for p, b in zip(products, bias, strict=True)]
+        if keyed:
+            products = [element.unless_strange(p, self._kind) for p in products]
         return self._hold([element.where_known(p, x[0]) for p in products])
 
-    def _number(self, key: Key, parameter: Parameter, x: str) -> str:
-        """The column of the number of the row's key; an error where x is known and the key not."""
+    def _number(self, key: Key) -> str:
+        """The column of the number of the row's key, NULL where it has none."""
         *parts, number = self._names.fresh(len(key.parts) + 1)
-        mine = self._met(key, self._kept.numbered(key, parts, number), parts)
-        checked = element.unseen(quoted(number), mine, parameter.name, str(key))
-        return self._hold([f"CASE WHEN {x} IS NOT NULL THEN {checked} END"], "INTEGER")[0]
+        self._met(key, self._kept.numbered(key, parts, number), parts)
+        return quoted(number)
 
     # -- encoders ----------------------------------------------------------------------------------
 
