@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ Edge = tuple[int | None, int | None, str]
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 INDEX = DOCS / "models.md"
+DEPLOY = DOCS / "deploy.md"
 PAGES = sorted((DOCS / "models").glob("*.md"))
 
 _BLOCK = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -55,7 +57,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("page", [INDEX, *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [INDEX, DEPLOY, *PAGES], ids=lambda page: page.stem)
 @pytest.mark.usefixtures("one_thread")
 def test_examples_run(page: Path) -> None:
     """In order, in one database of the page's own."""
@@ -69,9 +71,26 @@ def test_examples_run(page: Path) -> None:
     assert made, "a page trains a model"
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_a_view_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python of the page on deployment, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    training, _ = blocks(DEPLOY)
+    with relann.connect("shops.duckdb") as con:
+        con.sql(training)
+    (program,) = blocks(DEPLOY, "python")
+    names: dict[str, Any] = {}
+    exec(program, names)
+    found = names["plain"].sql("SELECT prediction FROM scores WHERE id = 40").fetchall()
+    names["plain"].close()
+    assert len(found) == 1
+
+
 def test_only_known_kinds_of_blocks() -> None:
     """A misspelt mark would leave a block out."""
-    kinds = {b["kind"] for p in [INDEX, *PAGES] for b in _BLOCK.finditer(p.read_text("utf-8"))}
+    kinds = {
+        b["kind"] for p in [INDEX, DEPLOY, *PAGES] for b in _BLOCK.finditer(p.read_text("utf-8"))
+    }
     assert kinds <= {"", "sql", "sql no-run", "python"}
 
 
@@ -132,7 +151,7 @@ def _words(text: str) -> str:
     return " ".join(re.sub(r"--.*", "", text).split())
 
 
-@pytest.mark.parametrize("page", [INDEX, *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [INDEX, DEPLOY, *PAGES], ids=lambda page: page.stem)
 def test_links_lead_somewhere(page: Path) -> None:
     """Those to files of the project."""
     for target in _LINK.findall(page.read_text(encoding="utf-8")):
