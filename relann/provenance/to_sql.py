@@ -8,9 +8,8 @@ products with a matrix put the elements together, into a list that DuckDB multip
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 
 import pyarrow as pa
 
@@ -108,17 +107,24 @@ def query_to_sql(
 
 
 class _Names:
-    """Names that no column of a query has."""
+    """Names that no column of a query has, the same for the same thing.
+
+    What two parts of a query compute alike then is one node, and is computed once.
+    """
 
     def __init__(self, node: Node) -> None:
         self.mark = "·"
         while any(self.mark in n for inner in node.walk() for n in inner.names):
             self.mark += "·"
-        self._numbers = count(1)
+        self._known: dict[Hashable, str] = {}
 
-    def fresh(self, how_many: int = 1) -> list[str]:
-        """New names."""
-        return [f"{self.mark}{next(self._numbers)}" for _ in range(how_many)]
+    def of(self, what: Hashable) -> str:
+        """The name of a thing."""
+        return self._known.setdefault(what, f"{self.mark}{len(self._known) + 1}")
+
+    def each(self, how_many: int, *what: Hashable) -> list[str]:
+        """Names of the elements of a thing."""
+        return [self.of((*what, i)) for i in range(how_many)]
 
 
 class _Expansion:
@@ -229,7 +235,9 @@ class _Expansion:
             elif over.how == "softmax":
                 new = self._softmax(new, over, inputs, outputs)
             else:
+                kept = list(new.columns)
                 new = self._partitioned(new, over.how, over, inputs, outputs)
+                new = _only(new, [*kept, *(new.by_name[o] for o in outputs)])
         return _only(new, self._columns(node))
 
     def _running(
@@ -257,7 +265,7 @@ class _Expansion:
         (500 000 rows of 64 + 1 columns in 100 000 partitions, 2 cores, 2026-11: 1.8 s and 2.9 s for
         a softmax.)
         """
-        keys = self._names.fresh(len(over.partition))
+        keys = self._names.each(len(over.partition), "key", how, over)
         found = [f"{_FUNCTIONS[how]}({quoted(i)})" for i in inputs]
         if how == "min":
             found = [
@@ -280,7 +288,9 @@ class _Expansion:
     def _softmax(
         self, source: Node, over: Over, inputs: Sequence[str], outputs: Sequence[str]
     ) -> Node:
-        most, shares, sums = (self._names.fresh(len(inputs)) for _ in range(3))
+        most, shares, sums = (
+            self._names.each(len(inputs), part, over) for part in ("most", "power", "sum")
+        )
         kept = [c for c in source.columns]
         found = self._partitioned(source, "max", over, inputs, most)
         powers = {
@@ -366,9 +376,11 @@ class _Stages:
         fresh = {e: None for e in elements if e not in plain and not _is_literal(e)}
         if not fresh:
             return tuple(elements)
-        named = dict(zip(fresh, self._names.fresh(len(fresh)), strict=True))
-        made = {n: Content(e, kind or self._kind) for e, n in named.items()}
-        self.source = _with(self.source, made)
+        named = {e: self._names.of(e) for e in fresh}
+        there = self.source.by_name
+        made = {n: Content(e, kind or self._kind) for e, n in named.items() if n not in there}
+        if made:
+            self.source = _with(self.source, made)
         return tuple(quoted(named[e]) if e in named else e for e in elements)
 
     def _column(self, content: Content) -> str:
@@ -376,7 +388,9 @@ class _Stages:
         return self._hold([content.sql], content.type)[0]
 
     def _beside(self, query: Query) -> None:
-        """Put the one row of a query beside every row."""
+        """Put the one row of a query beside every row, unless it is there."""
+        if query.names[0] in self.source.by_name:
+            return
         if not isinstance(self.source, Map):  # so that DuckDB does not reorder joins around it
             self.source = _with(self.source, {})
         self.source = Join(self.source, query)
@@ -464,12 +478,14 @@ class _Stages:
         return self._array(parameter.name, parameter.shape[-1])
 
     def _array(self, name: str, width: int) -> Elements:
-        columns = self._names.fresh(width)
+        columns = self._names.each(width, name)
         self._beside(self._kept.vector(name, width, columns))
         return tuple(map(quoted, columns))
 
     def _met(self, key: Key, query: Query, parts: Sequence[str]) -> None:
         """Join the rows of a query whose parts are the row's key, at most one for each."""
+        if query.names[0] in self.source.by_name:
+            return
         mine = [self._column(p) for p in key.parts]
         same = " AND ".join(
             f"{m} IS NOT DISTINCT FROM {quoted(p)}" for m, p in zip(mine, parts, strict=True)
@@ -480,7 +496,7 @@ class _Stages:
 
     def _by_key(self, parameter: Parameter, width: int, key: Key) -> Elements:
         """The row's own vector, NULL where its key has none."""
-        *parts, vector = self._names.fresh(len(key.parts) + 1)
+        *parts, vector = self._names.each(len(key.parts) + 1, parameter.name, key)
         self._met(key, self._kept.by_key(parameter.name, width, key, parts, vector), parts)
         return _numbers(quoted(vector), width)
 
@@ -491,7 +507,7 @@ class _Stages:
         slices = [x[h * inner : (h + 1) * inner] for h in range(heads)]
         packs = self._hold([element.packed(s) for s in slices], f"{self._kind}[]")
         number = None if term.per is None else self._number(term.per)
-        columns = self._names.fresh(term.width)
+        columns = self._names.each(term.width, term.weight.name, term.rows)
         keyed = number is not None
         self._beside(self._kept.matrix(term.weight.name, heads, keyed, term.rows, columns))
         weights = [quoted(c) for c in columns]
@@ -510,7 +526,7 @@ class _Stages:
 
     def _number(self, key: Key) -> str:
         """The column of the number of the row's key, NULL where it has none."""
-        *parts, number = self._names.fresh(len(key.parts) + 1)
+        *parts, number = self._names.each(len(key.parts) + 1, "number", key)
         self._met(key, self._kept.numbered(key, parts, number), parts)
         return quoted(number)
 
@@ -536,7 +552,7 @@ class _Stages:
         text = self._column(term.content)
         name = text[1:-1].replace('""', '"')
         texts = Map(self.source, (("text", column(name, "VARCHAR")),))
-        said, *columns = self._names.fresh(term.width + 1)
+        said, *columns = self._names.each(term.width + 1, "words", term)
         means = ", ".join(
             f"{element.cast(f'avg(numbers[{i + 1}])', self._kind)} AS {quoted(c)}"
             for i, c in enumerate(columns)
