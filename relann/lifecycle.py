@@ -19,6 +19,7 @@ from relann.algebra.rowmaps import RowMaps
 from relann.algebra.statements import Body, CreateLayer, CreateModel, Explain
 from relann.algebra.table_calls import CallArgument, TableCall
 from relann.algebra.terms import quoted
+from relann.deployment import deploy
 from relann.discovery import discover
 from relann.errors import DataError, QueryError, Span, did_you_mean, listing
 from relann.models import library
@@ -43,6 +44,7 @@ _HEAD = "(head)"  # under which the store keeps loss and classes, beside the sit
 class _Known:
     """A kept model, bound to the database as it is now."""
 
+    record: ModelRecord
     program: Program
     trained: Trained | Boosted
     maps: RowMaps
@@ -93,6 +95,7 @@ class Lifecycle:
             "ml_training_info": self._training_info,
             "ml_weights": self._weights,
             "ml_importance": self._importance,
+            "ml_to_sql": self._to_sql,
         }
 
     # -- statements ------------------------------------------------------------------------------
@@ -275,6 +278,19 @@ class Lifecycle:
         assert isinstance(trained, Boosted)
         return trained.importance()
 
+    def _to_sql(self, call: TableCall) -> pa.Table:
+        known = self._known(call.bound(["model"])["model"])
+        if isinstance(known.trained, Boosted):
+            raise QueryError("trees have no SQL yet; ml_to_sql is for networks", call.span)
+        if known.program.moment is not None:
+            raise QueryError(
+                "a model of a task has no SQL yet: it is evaluated as of seeds", call.span
+            )
+        sql = deploy(
+            self._connection, self._store, known.record, known.program, known.trained, known.maps
+        )
+        return pa.table({"sql": [sql]})
+
     # -- pieces ----------------------------------------------------------------------------------
 
     def _moment(self, options: Options) -> tuple[Options, AsOf | None]:
@@ -340,7 +356,7 @@ class Lifecycle:
         record = self._record(argument)
         trained = _kept(record, argument.span)
         program = self._bound(record, asked)
-        return _Known(program, trained, self._cache.maps(program, self._engine))
+        return _Known(record, program, trained, self._cache.maps(program, self._engine))
 
     def _rows_of(self, known: _Known, argument: CallArgument) -> Numbers:
         """Output rows that agree with a query in all columns the query has."""

@@ -8,6 +8,7 @@
     relann.tasks   (name, definition, info, relann_version, created_at)
     relann."seeds of …"                                 the seeds of each task, under its name
     relann.keys, relann.foreign_keys                   what is declared, see relann.declarations
+    relann."m@1 …"  what the SQL of version 1 of model m reads, see `relann.deployment`
 
 `weights` is a safetensors file, each `data` an Arrow IPC stream, both as bytes: typed, without code
 and readable by other programs. Options, metrics, curve and info are JSON.
@@ -212,7 +213,48 @@ class Store:
         with self._transaction():
             for table in ("state", "models"):
                 self._run(f"DELETE FROM {self._table(table)} WHERE name = ?", [newest[0]])
+            for table in self._tables_of(newest[0]):
+                self._run(f"DROP TABLE {table}")
         return True
+
+    def table_of(self, record: ModelRecord, what: str) -> str:
+        """The name, as SQL, of a table that belongs to a model: `keeping` makes it.
+
+        It names version and weights, so that no view over another model ever reads it.
+        """
+        digest = sha256(to_bytes(record.weights)).hexdigest()[:8]
+        name = quoted(f"{record.name}@{record.version} {digest} {what}")
+        database = self._database()
+        # a database of the schema's name would make the schema's name mean two things
+        same = database.strip('"').lower() == SCHEMA
+        return f"{database}.{SCHEMA}.{name}" if same else f"{SCHEMA}.{name}"
+
+    @contextmanager
+    def keeping(self, tables: Mapping[str, pa.Table]) -> Iterator[None]:
+        """Tables by name, as SQL, kept beside the models unless the block raises."""
+        with self._transaction():
+            for name, table in tables.items():
+                with self._shown(table) as shown:
+                    self._run(f"CREATE OR REPLACE TABLE {name} AS FROM {shown}")
+            yield
+
+    @contextmanager
+    def _shown(self, table: pa.Table) -> Iterator[str]:
+        name = "relann kept"
+        self._connection.register(name, table)
+        try:
+            yield quoted(name)
+        finally:
+            self._connection.unregister(name)
+
+    def _tables_of(self, model: str) -> list[str]:
+        """The tables that belong to a model, as SQL."""
+        found = self._run(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() "
+            "AND schema_name = ? AND starts_with(table_name, ? || '@')",
+            [SCHEMA, model],
+        )
+        return [self._table(quoted(name)) for (name,) in found]
 
     def save_layer(
         self, name: str, definition: str, replace: bool = False, span: Span | None = None
@@ -447,7 +489,8 @@ class Store:
             self._run(f"INSERT INTO {self._table('format')} VALUES ({FORMAT})")
 
     def _run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        try:  # all rows at once: a result not read to its end keeps the connection busy
+        """The rows of a statement, all of them: what is left unread keeps the connection busy."""
+        try:
             return self._connection.execute(sql, list(values)).fetchall()
         except duckdb.Error as error:
             message = f"the store of models cannot be used: {duckdb_error_text(error)}"

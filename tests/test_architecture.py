@@ -33,7 +33,10 @@ LAYERS = (
     ("provenance",),
     ("models",),
     ("autoselect",),
-    ("session", "lifecycle", "store", "results", "declare", "overview", "manifest"),
+    (
+        *("session", "lifecycle", "store", "deployment", "results"),
+        *("declare", "overview", "manifest"),
+    ),
     ("cli", "datasets", "loading", "demo", "__main__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,9 @@ Edge = tuple[int | None, int | None, str]
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 INDEX = DOCS / "models.md"
 TASKS = DOCS / "tasks.md"
+DEPLOY = DOCS / "deploy.md"
 PAGES = sorted((DOCS / "models").glob("*.md"))
+EXAMPLES = [INDEX, TASKS, DEPLOY, *PAGES]
 
 _BLOCK = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
@@ -56,7 +59,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("page", [INDEX, TASKS, *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.stem)
 @pytest.mark.usefixtures("one_thread")
 def test_examples_run(page: Path) -> None:
     """In order, in one database of the page's own."""
@@ -78,11 +81,24 @@ def test_the_quoted_answer_is_the_answer() -> None:
         assert f"{con.sql(first)!r}\n" in blocks(TASKS, "")
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_a_view_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python of the page on deployment, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    training, _ = blocks(DEPLOY)
+    with relann.connect("shops.duckdb") as con:
+        con.sql(training)
+    (program,) = blocks(DEPLOY, "python")
+    names: dict[str, Any] = {}
+    exec(program, names)
+    found = names["plain"].sql("SELECT prediction FROM scores WHERE id = 40").fetchall()
+    names["plain"].close()
+    assert len(found) == 1
+
+
 def test_only_known_kinds_of_blocks() -> None:
     """A misspelt mark would leave a block out."""
-    kinds = {
-        b["kind"] for p in [INDEX, TASKS, *PAGES] for b in _BLOCK.finditer(p.read_text("utf-8"))
-    }
+    kinds = {b["kind"] for p in EXAMPLES for b in _BLOCK.finditer(p.read_text("utf-8"))}
     assert kinds <= {"", "sql", "sql no-run", "python"}
 
 
@@ -143,7 +159,7 @@ def _words(text: str) -> str:
     return " ".join(re.sub(r"--.*", "", text).split())
 
 
-@pytest.mark.parametrize("page", [INDEX, TASKS, *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.stem)
 def test_links_lead_somewhere(page: Path) -> None:
     """Those to files of the project."""
     for target in _LINK.findall(page.read_text(encoding="utf-8")):

@@ -59,16 +59,20 @@ def node_to_sql(
     node: Node,
     held_to_sql: Callable[[Held], str] = _nothing_held,
     known: Mapping[Node, str] | None = None,
+    materialised: bool = False,
+    prefix: str = "s",
 ) -> str:
     """A content-only node as one SELECT; nodes read twice become common table expressions.
 
     `held_to_sql` names the relation that holds the rows of an earlier space, `known` the relations
-    that hold the rows of nodes.
+    that hold the rows of nodes. Names of common tables begin with `prefix`, and `materialised` says
+    that the database is to work out each of them once.
     """
     names = dict(known or {})
     read = list(node.walk(names))
     uses = Counter(source for n in read if n not in names for source in n.sources)
     shared: list[str] = []
+    how = "MATERIALIZED " if materialised else ""
 
     def source(of: Node) -> str:
         return names[of] if of in names else f"({body(of)})"
@@ -122,9 +126,10 @@ def node_to_sql(
     for inner in read:
         if uses[inner] > 1 and inner not in names and not isinstance(inner, Scan | Held):
             text = body(inner)
-            names[inner] = f"s{len(names)}"
-            shared.append(f"{names[inner]} AS ({text})")
-    ctes = f"WITH {', '.join(shared)} " if shared else ""
+            names[inner] = quoted(f"{prefix}{len(names)}")
+            shared.append(f"{names[inner]} AS {how}({text})")
+    between = "\n" if materialised else " "
+    ctes = f"WITH {f',{between}'.join(shared)}{between}" if shared else ""
     return ctes + body(node)
 
 
