@@ -313,7 +313,7 @@ class Lifecycle:
         hidden = () if options is None else options.hidden
         text, catalog = body.span.text, self._catalog
         if moment is not None:
-            catalog = Catalog(self._connection, moment.schema)
+            catalog = catalog.knowing(moment.schema)
         return Program.compile(body.query, text, catalog, layers, name, hidden, moment)
 
     def _ids(self, program: Program) -> frozenset[str]:

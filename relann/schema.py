@@ -113,6 +113,10 @@ class Catalog:
         self._connection = connection
         self._schema = schema
 
+    def knowing(self, schema: Schema) -> Catalog:
+        """The same catalog with the keys of a schema."""
+        return Catalog(self._connection, schema)
+
     def table(self, name: str) -> Table | None:
         """The table of this name (quoted SQL, perhaps qualified), None when there is none."""
         try:

@@ -119,7 +119,8 @@ def _moment(
     task: Task, seeds: Seeds, end: datetime | None, schema: Schema, catalog: Catalog
 ) -> AsOf:
     relations = {task.name: lambda: past_labels(task, catalog)}
-    programs = {name: _Written(task, schema, catalog, name) for name in _WRITERS}
+    knowing = catalog.knowing(schema)
+    programs = {name: _Written(task, schema, knowing, name) for name in _WRITERS}
     return AsOf(seeds, clock(task, schema, end), schema, relations, programs)
 
 

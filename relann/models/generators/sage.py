@@ -130,8 +130,11 @@ class _Writer:
 
     def _encoding(self, relation: Relation, number: int) -> str:
         width = self.options.width
-        left_out = self._kept(relation)
-        rest = [c for c, _ in relation.table.columns if c not in left_out]
+        kept = self._kept(relation)
+        rest = [c for c, _ in relation.table.columns if c not in kept]
+        table = self.catalog.table(relation.table.name)
+        # features() leaves out what the catalog knows as keys by itself
+        left_out = [c for c in kept if table is None or c not in table.keys]
         exclude = ", ".join(identifier(c) for c in left_out)
         z = f"features(t, {width}, exclude => [{exclude}]) AS z" if left_out else ""
         z = z or f"features(t, {width}) AS z"
