@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import duckdb
 import numpy as np
 import pyarrow as pa
+from sqlglot import exp
 
 from relann.algebra.bind import Layer
+from relann.algebra.bodies import body
 from relann.algebra.engines.duckdb import DuckDBEngine
+from relann.algebra.lexing import lex
 from relann.algebra.parse import statements
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.statements import Body, CreateLayer, CreateModel, Explain
@@ -25,6 +28,7 @@ from relann.models.prediction import evaluate, predict
 from relann.models.program import MapCache, Program
 from relann.models.splits import Numbers
 from relann.models.training import CURVE, Trained, fit, profiled
+from relann.provenance.answers import SEMIRINGS, provenance
 from relann.provenance.encoders import Encoders
 from relann.schema import Catalog
 from relann.store import ModelRecord, Store
@@ -85,6 +89,7 @@ class Lifecycle:
             "ml_evaluate": self._evaluate,
             "ml_training_info": self._training_info,
             "ml_weights": self._weights,
+            "ml_provenance": self._provenance,
         }
 
     # -- statements ------------------------------------------------------------------------------
@@ -182,6 +187,26 @@ class Lifecycle:
             }
         )
 
+    def _provenance(self, call: TableCall) -> pa.Table:
+        given = call.bound(["semiring", "query"], ["weight"])
+        semiring, query, weight = (given.get(n) for n in ("semiring", "query", "weight"))
+        assert semiring is not None
+        assert query is not None
+        if not isinstance(semiring.value, str) or semiring.kind != "value":
+            names = ", ".join(f"'{n}'" for n in SEMIRINGS)
+            raise QueryError(f"the semiring is one of {names}, in quotes", semiring.span)
+        if weight is not None and not isinstance(weight.value, str):
+            raise QueryError("the weight is a column's name: weight => 'column'", weight.span)
+        with _at(query.span if semiring.value in SEMIRINGS else semiring.span):
+            return provenance(
+                *_parsed(query),
+                self._catalog,
+                self._engine,
+                _Layers(self._store),
+                semiring.value,
+                None if weight is None else str(weight.value),
+            )
+
     # -- pieces ----------------------------------------------------------------------------------
 
     def _program(self, body: Body, name: str, options: Options | None, layers: _Layers) -> Program:
@@ -255,6 +280,19 @@ class Lifecycle:
             yield
         finally:
             self._connection.unregister(name)
+
+
+def _parsed(argument: CallArgument) -> tuple[exp.Expr, str]:
+    """A query given as an argument, and the text its positions are offsets into."""
+    sql, span = argument.query, argument.span
+    if sql is None:
+        raise QueryError("the query stands in parentheses: (SELECT …)", span)
+    if sql != span.text[span.start : span.end]:
+        lexed = lex(sql)
+        return body(lexed, lexed.tokens, "the query").query, sql
+    lexed = lex(span.text)
+    inside = [t for t in lexed.tokens if span.start <= t.start and t.end < span.end]
+    return body(lexed, inside, "the query").query, span.text
 
 
 def _options(statement: CreateModel) -> Options:

@@ -17,7 +17,7 @@ from relann.algebra.functions import (
     no_encoders,
 )
 from relann.algebra.lineage import origins
-from relann.algebra.nodes import Column, Map, Node, Query, Scan, Union, passed
+from relann.algebra.nodes import Aggregate, Column, Map, Node, Query, Scan, Union, passed
 from relann.algebra.parse import statements
 from relann.algebra.scope import located, span_of
 from relann.algebra.select import SelectBinder
@@ -128,6 +128,7 @@ def bind(
     hidden: tuple[str, ...] = (),
     encoder_width: EncoderWidth = no_encoders,
     timed: bool = False,
+    plain: bool = False,
 ) -> Node:
     """The lifted query a parsed SELECT means.
 
@@ -139,16 +140,18 @@ def bind(
         encoder_width: how wide the vectors of a pretrained text encoder are.
         timed: the query is to be evaluated as of anchors, so it must be seen through: sub-queries
             without parameters become nodes as well, and sources without a known time are refused.
+        plain: the query has nothing learned and is to be seen through: all of it becomes nodes,
+            views too, UNION removes duplicates, and `FLOAT[n]` columns stay content.
 
     Raises QueryError for everything that is wrong with the text.
     """
-    binder = _Binder(catalog, layers, frozenset(), encoder_width, timed)
+    binder = _Binder(catalog, layers, frozenset(), encoder_width, timed, plain)
     node = binder.query(body, Environment(), name, text)
     if hidden:
         columns = [c for c in hidden if c in node.by_name and not node.by_name[c].learned]
         read = frozenset(o for c in columns for o in origins(node, c))
         if read:
-            binder = _Binder(catalog, layers, read, encoder_width, timed)
+            binder = _Binder(catalog, layers, read, encoder_width, timed, plain)
             node = binder.query(body, Environment(), name, text)
     return node
 
@@ -161,12 +164,14 @@ class _Binder:
         hidden: frozenset[tuple[str, str]],
         encoder_width: EncoderWidth,
         timed: bool,
+        plain: bool,
     ) -> None:
         self.catalog = catalog
         self.layers = layers
         self.hidden = hidden
         self.encoder_width = encoder_width
         self.timed = timed
+        self.plain = plain
         self.sites = Sites()
         self.depth = 0
 
@@ -176,6 +181,8 @@ class _Binder:
         """Any query expression: SELECT, UNION ALL, WITH, parentheses."""
         if isinstance(ast, exp.Subquery) and not ast.alias:
             return self.query(ast.this, env, path, text)
+        if self.plain:
+            return self._nodes(ast, env, path, text)
         if not self._lifted(ast, env) and not self._has_array_arithmetic(ast, env):
             if self.timed:
                 with suppress(QueryError):  # what nodes cannot say is left to the database
@@ -313,7 +320,8 @@ class _Binder:
         return view
 
     def _union(self, ast: exp.Union, env: Environment, path: str, text: str) -> Node:
-        if ast.args.get("distinct"):
+        distinct = bool(ast.args.get("distinct"))
+        if distinct and not self.plain:
             raise QueryError(
                 "UNION removes duplicates, and embeddings have no equality; use UNION ALL",
                 span_of(ast, text),
@@ -334,7 +342,8 @@ class _Binder:
                 )
             aligned.append(self._aligned(part, first, ast, text))
         with located(ast, text):
-            return Union(tuple(aligned))
+            stacked = Union(tuple(aligned))
+            return Aggregate(stacked, stacked.names) if distinct else stacked
 
     def _aligned(self, part: Node, first: Node, ast: exp.Expr, text: str) -> Node:
         """The part with the first part's column names; content is cast to its types."""
@@ -376,7 +385,7 @@ class _Binder:
         names = [c.name for c in item.args["alias"].columns] if item.args.get("alias") else []
         if names:
             node = _renamed(node, names, span_of(item, text))
-        return alias, _with_arrays_lifted(node)
+        return alias, node if self.plain else _with_arrays_lifted(node)
 
     def _table(self, item: exp.Table, env: Environment, path: str, text: str) -> tuple[str, Node]:
         function = function_name(item.this) if isinstance(item.this, exp.Func) else None
@@ -405,25 +414,30 @@ class _Binder:
                 + (did_you_mean(item.name, names) or f" There are {listing(names)}."),
                 span_of(item.this, text),
             )
-        if self.timed and (view := self._view(item, path, text)) is not None:
+        if (self.timed or self.plain) and (view := self._view(item, path, text)) is not None:
             return item.alias or item.name, view
         return item.alias or item.name, Scan(
             name, tuple(Column(n, type=t) for n, t in table.columns)
         )
 
     def _view(self, item: exp.Table, path: str, text: str) -> Node | None:
-        """What a view stands for, None for a table; QueryError for what is neither."""
+        """What a view stands for, None for a table; what is neither is refused in timed queries."""
         stored = self.catalog.stored(_table_sql(item))
+        if stored is None and self.plain:
+            return None
         if stored is None:
             raise self._unbounded(item, text)
-        if stored.schema == "relann":
+        if stored.schema == "relann" and self.timed:
             raise QueryError(
                 "a model cannot read what relann keeps in the database: labels are there",
                 span_of(item, text),
             )
         if stored.view is None:
             return None
-        return self.query(parsed(stored.view).expression, Environment(), path, stored.view)
+        created = parsed(stored.view)
+        node = self.query(created.expression, Environment(), path, stored.view)
+        names = [c.name for c in created.this.expressions]
+        return _renamed(node, names, span_of(item, text)) if names else node
 
     def _unbounded(self, item: exp.Table, text: str) -> QueryError:
         return QueryError(
