@@ -332,7 +332,6 @@ class _Binder:
             part = self.query(named, env, f"{path}.part_{number}", text)
             parts.extend(part.parts if isinstance(part, Union) and number == 0 else [part])
         first = parts[0]
-        aligned = [first]
         for part in parts[1:]:
             if len(part.columns) != len(first.columns):
                 raise QueryError(
@@ -340,13 +339,31 @@ class _Binder:
                     f"{len(part.columns)} ({listing(part.names)}); they must agree",
                     span_of(ast.expression, text),
                 )
-            aligned.append(self._aligned(part, first, ast, text))
+        first = self._of_common_types(parts)
+        aligned = [self._aligned(part, first, ast, text) for part in parts]
         with located(ast, text):
             stacked = Union(tuple(aligned))
             return Aggregate(stacked, stacked.names) if distinct else stacked
 
+    def _of_common_types(self, parts: list[Node]) -> Node:
+        """The first part of a union, its content of the types that SQL gives the whole."""
+        first, outputs = parts[0], list[tuple[str, Content | Term]]()
+        for column_of, others in zip(
+            first.columns, zip(*(p.columns for p in parts), strict=True), strict=True
+        ):
+            types = list(dict.fromkeys(c.type for c in others if c.type is not None))
+            value = passed(column_of)
+            if column_of.type is not None and len(types) > 1:
+                stacked = " UNION ALL ".join(f"SELECT NULL::{t} AS c" for t in types)
+                with suppress(DataError):  # types without a common one fail when cast
+                    ((_, common),) = self.catalog.query(stacked)
+                    value = Content(f"CAST({quoted(column_of.name)} AS {common})", common)
+            outputs.append((column_of.name, value))
+        kept = tuple((c.name, passed(c)) for c in first.columns)
+        return first if tuple(outputs) == kept else Map(first, tuple(outputs))
+
     def _aligned(self, part: Node, first: Node, ast: exp.Expr, text: str) -> Node:
-        """The part with the first part's column names; content is cast to its types."""
+        """The part with the column names of `first`; content is cast to its types."""
         if part.columns == first.columns:
             return part
         outputs: list[tuple[str, Content | Term]] = []

@@ -54,7 +54,7 @@ Monomial = tuple[tuple[Variable, int], ...]
 class Polynomial:
     """Σ coefficient · Π variable^exponent: each monomial once, coefficients from 1 up.
 
-    Written with the highest degree first, then in the order of variables: 2·a#1·b#2 + a#1² + 3.
+    Written with the highest degree first, then in the order of variables: a#1² + 2·a#1·b#2 + 3.
     """
 
     monomials: Mapping[Monomial, int]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,14 +45,18 @@ class Learned(Semiring[Tensor, Tensor]):
         return self.one.expand(count, -1)
 
     def take(self, values: Tensor, rows: Ints) -> Tensor:
-        return values[torch.as_tensor(rows, dtype=torch.int64)]
+        return values[_indices(rows)]
 
     def products(self, left: Tensor, right: Tensor) -> Tensor:
         return left * right
 
     def sums(self, values: Tensor, groups: Ints, count: int) -> Tensor:
         total = values.new_zeros(count, self.width)
-        return total.index_add(0, torch.as_tensor(groups, dtype=torch.int64), values)
+        return total.index_add(0, _indices(groups), values)
 
     def stacked(self, parts: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(parts))
+
+
+def _indices(rows: Ints) -> Tensor:
+    return torch.from_numpy(np.array(rows, dtype=np.int64))  # a copy: the engine's is read-only
