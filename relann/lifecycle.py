@@ -13,6 +13,7 @@ from sqlglot import exp
 
 from relann.algebra.bind import Layer
 from relann.algebra.bodies import body
+from relann.algebra.embedded import PREDICTION
 from relann.algebra.engines.duckdb import DuckDBEngine
 from relann.algebra.lexing import lex
 from relann.algebra.parse import statements
@@ -209,8 +210,19 @@ class Lifecycle:
 
     # -- pieces ----------------------------------------------------------------------------------
 
-    def _program(self, body: Body, name: str, options: Options | None, layers: _Layers) -> Program:
+    def _program(
+        self,
+        body: Body,
+        name: str,
+        options: Options | None,
+        layers: _Layers,
+        outputs: int | None = None,
+    ) -> Program:
         hidden = () if options is None else options.hidden
+        if options is not None and options.provenance is not None:
+            return Program.plain(
+                body.query, body.span.text, self._catalog, layers, name, options, outputs
+            )
         return Program.compile(body.query, body.span.text, self._catalog, layers, name, hidden)
 
     def _record(self, argument: CallArgument) -> ModelRecord:
@@ -224,7 +236,9 @@ class Lifecycle:
         assert isinstance(statement, CreateModel)
         try:
             layers = _Layers(self._store, record.info["layers"])
-            return self._program(statement.body, record.name, _options(statement), layers)
+            head = record.weights.get(f"{record.name}.{PREDICTION}.bias")
+            outputs = None if head is None else len(head)
+            return self._program(statement.body, record.name, _options(statement), layers, outputs)
         except QueryError as error:
             raise DataError(
                 f"model `{record.name}` does not fit the database any more: {error}"

@@ -42,6 +42,7 @@ class Options(BaseModel):
     epochs        passes over the training rows; batch_size rows each step (None: all)
     patience      epochs without a better validation metric after which training stops
     metric        which validation metric is best (None: accuracy, auroc, mae or rmse by the loss)
+    provenance    'learned': the query is plain SQL, its tuples have embeddings of this `width`
     finetune      whether pretrained text encoders are trained as well; encoder_lr is their own lr
     """
 
@@ -61,6 +62,8 @@ class Options(BaseModel):
     patience: _Count | None = None
     metric: Metric | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    provenance: Literal["learned"] | None = None
+    width: _Count = 64
     finetune: bool = False
     encoder_lr: _Positive = 2e-5
 
@@ -100,6 +103,11 @@ class Options(BaseModel):
                 "`encoder_lr` is for text encoders that are trained: OPTIONS (finetune = true)",
                 options.span("encoder_lr"),
             )
+        if "width" in values and options.provenance is None:
+            raise QueryError(
+                "`width` is that of learned provenance: OPTIONS (provenance = 'learned')",
+                options.span("width"),
+            )
         return options
 
     @property
@@ -114,7 +122,7 @@ class Options(BaseModel):
 
 def _folded(name: str, value: object) -> object:
     """Choices are case-insensitive, names of columns are as written."""
-    choice = name in ("loss", "optimizer", "metric")
+    choice = name in ("loss", "optimizer", "metric", "provenance")
     return value.lower() if choice and isinstance(value, str) else value
 
 
@@ -151,4 +159,6 @@ def _message(name: str, error: ErrorDetails) -> str:
 
 def _choices(name: str) -> tuple[str, ...]:
     choices: dict[str, object] = {"loss": Loss, "optimizer": Optimizer, "metric": Metric}
+    if name == "provenance":
+        return ("learned",)
     return get_args(choices[name])

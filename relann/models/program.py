@@ -8,8 +8,10 @@ from functools import cached_property
 
 from sqlglot import exp
 
+from relann.algebra.annotated import check_plain
 from relann.algebra.asof import Clock, Seeds, as_of
 from relann.algebra.bind import Layers, bind
+from relann.algebra.embedded import classes, embedded
 from relann.algebra.engines.protocol import Engine
 from relann.algebra.explain import Profile, explain
 from relann.algebra.lineage import origins, tables_read
@@ -65,6 +67,32 @@ class Program:
                 raise QueryError(str(error)) from error
         return cls(node, Statistics(catalog.estimate, catalog.sketch))
 
+    @classmethod
+    def plain(
+        cls,
+        body: exp.Expr,
+        text: str,
+        catalog: Catalog,
+        layers: Layers,
+        name: str,
+        options: Options,
+        outputs: int | None = None,
+    ) -> Program:
+        """The program of a plain SELECT, its tuples annotated by embeddings: see `embedded`.
+
+        The head has `outputs` scores, by default one for each class the label's type and the loss
+        ask for: texts of more than two values and `cross_entropy` take as many as there are values.
+        """
+        check_plain(body, text)
+        node = bind(body, text, catalog, layers, name, plain=True)
+        try:
+            if outputs is None:
+                outputs = _scores(node, options, catalog)
+            made = embedded(node, catalog, name, options.width, outputs, options.hidden)
+        except SchemaError as error:
+            raise QueryError(str(error), options.span("provenance")) from error
+        return cls(made, Statistics(catalog.estimate, catalog.sketch))
+
     @cached_property
     def optimised(self) -> Optimised:
         """The query after all rewrites."""
@@ -115,6 +143,18 @@ class Program:
             return explain(self.node, self.optimised, self.plan, self.statistics)
         counts = maps.counts if profile is None else profile.counts
         return explain(self.node, self.optimised, maps.plan, self.statistics, counts, profile)
+
+
+def _scores(node: Node, options: Options, catalog: Catalog) -> int:
+    """How many numbers a prediction of the label takes."""
+    label = None if options.label is None else node.by_name.get(options.label)
+    if label is None:
+        return 1
+    named = (label.type or "").startswith(("VARCHAR", "ENUM"))
+    if options.loss == "cross_entropy":
+        return max(2, classes(node, label.name, catalog))
+    found = classes(node, label.name, catalog) if named and options.loss is None else 1
+    return found if found > 2 else 1
 
 
 class MapCache:
