@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 import numpy as np
@@ -16,13 +16,16 @@ from relann.algebra.bodies import body
 from relann.algebra.embedded import PREDICTION
 from relann.algebra.engines.duckdb import DuckDBEngine
 from relann.algebra.lexing import lex
+from relann.algebra.lower import lower
+from relann.algebra.marking import marked
 from relann.algebra.parse import statements
-from relann.algebra.rowmaps import RowMaps
+from relann.algebra.rowmaps import RowMaps, build
 from relann.algebra.statements import Body, CreateLayer, CreateModel, Explain
 from relann.algebra.table_calls import CallArgument, TableCall
 from relann.algebra.terms import quoted
 from relann.errors import DataError, QueryError, Span, did_you_mean, listing
 from relann.models import library
+from relann.models.lineage import lineage
 from relann.models.losses import Head
 from relann.models.options import Options
 from relann.models.prediction import evaluate, predict
@@ -91,6 +94,7 @@ class Lifecycle:
             "ml_training_info": self._training_info,
             "ml_weights": self._weights,
             "ml_provenance": self._provenance,
+            "ml_lineage": self._lineage,
         }
 
     # -- statements ------------------------------------------------------------------------------
@@ -208,6 +212,19 @@ class Lifecycle:
                 None if weight is None else str(weight.value),
             )
 
+    def _lineage(self, call: TableCall) -> pa.Table:
+        named = [a for a in call.arguments if a.name not in (None, "model", "query")]
+        others = tuple(a for a in call.arguments if a not in named)
+        arguments = replace(call, arguments=others).bound(["model"], ["query"])
+        asked = arguments.get("query") or _row_of(named, call)
+        if named and asked.span in [a.span for a in others]:
+            raise QueryError("the rows are a query or `column => value`, not both", call.span)
+        known = self._known(arguments["model"])
+        with _at(call.span):
+            traced = build(lower(marked(known.program.node, self._catalog)), self._engine)
+        rows = self._rows_of(replace(known, maps=traced), asked)
+        return lineage(known.trained.module(traced.plan), known.trained.head, traced, rows)
+
     # -- pieces ----------------------------------------------------------------------------------
 
     def _program(
@@ -294,6 +311,21 @@ class Lifecycle:
             yield
         finally:
             self._connection.unregister(name)
+
+
+def _row_of(named: Sequence[CallArgument], call: TableCall) -> CallArgument:
+    """`column => value, …` as a query for the rows that hold these values."""
+    if not named:
+        raise QueryError(
+            "say which predictions: ml_lineage('m', (SELECT key …)) or ml_lineage('m', key => 3)",
+            call.span,
+        )
+    for argument in named:
+        if argument.kind not in ("value", "expression"):
+            raise QueryError(f"`{argument.name}` takes a value", argument.span)
+    wanted = ", ".join(f"{a.sql} AS {quoted(a.name or '')}" for a in named)
+    whole = Span(call.span.text, named[0].span.start, named[-1].span.end)
+    return CallArgument(None, "query", None, f"SELECT {wanted}", whole)
 
 
 def _parsed(argument: CallArgument) -> tuple[exp.Expr, str]:

@@ -34,8 +34,13 @@ class Variable:
         return (self.table, *((not n, k if n else str(k)) for n, k in parts))
 
     def __str__(self) -> str:
-        parts = [_shown(k) for k in self.key]
-        return f"{self.table}#{parts[0] if len(parts) == 1 else '(' + ','.join(parts) + ')'}"
+        return f"{self.table}#{shown(self.key)}"
+
+
+def shown(key: tuple[object, ...]) -> str:
+    """The values of a key as text, in brackets if there are several."""
+    parts = [_shown(k) for k in key]
+    return parts[0] if len(parts) == 1 else f"({','.join(parts)})"
 
 
 def _shown(value: object) -> str:
