@@ -1,4 +1,4 @@
-"""The pages on the library of layers: their examples run, what they quote and claim is so."""
+"""The pages on layers and on provenance: their examples run, what they quote and claim is so."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ Edge = tuple[int | None, int | None, str]
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 INDEX = DOCS / "models.md"
+PROVENANCE = DOCS / "provenance.md"
 PAGES = sorted((DOCS / "models").glob("*.md"))
 
 _BLOCK = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -55,7 +56,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("page", [INDEX, *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [INDEX, PROVENANCE, *PAGES], ids=lambda page: page.stem)
 @pytest.mark.usefixtures("one_thread")
 def test_examples_run(page: Path) -> None:
     """In order, in one database of the page's own."""
@@ -71,7 +72,11 @@ def test_examples_run(page: Path) -> None:
 
 def test_only_known_kinds_of_blocks() -> None:
     """A misspelt mark would leave a block out."""
-    kinds = {b["kind"] for p in [INDEX, *PAGES] for b in _BLOCK.finditer(p.read_text("utf-8"))}
+    kinds = {
+        b["kind"]
+        for p in [INDEX, PROVENANCE, *PAGES]
+        for b in _BLOCK.finditer(p.read_text("utf-8"))
+    }
     assert kinds <= {"", "sql", "sql no-run", "python"}
 
 
@@ -89,7 +94,7 @@ def test_each_layer_has_its_page() -> None:
         assert name in (DOCS / "models" / "patterns.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", [INDEX, *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [INDEX, PROVENANCE, *PAGES], ids=lambda page: page.stem)
 def test_quoted_layers_are_the_library_s(page: Path) -> None:
     """A layer under a name of the library is quoted word for word."""
     for name, text in created(page).items():
@@ -132,7 +137,7 @@ def _words(text: str) -> str:
     return " ".join(re.sub(r"--.*", "", text).split())
 
 
-@pytest.mark.parametrize("page", [INDEX, *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [INDEX, PROVENANCE, *PAGES], ids=lambda page: page.stem)
 def test_links_lead_somewhere(page: Path) -> None:
     """Those to files of the project."""
     for target in _LINK.findall(page.read_text(encoding="utf-8")):
