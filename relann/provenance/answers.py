@@ -36,6 +36,7 @@ from relann.provenance.semirings.evaluation import Values, evaluated
 from relann.provenance.semirings.how import How
 from relann.provenance.semirings.semiring import BaseTuples, Semiring
 from relann.provenance.semirings.tropical import Tropical
+from relann.provenance.slices import cut
 from relann.schema import Catalog
 
 COLUMN = "provenance"
@@ -93,20 +94,21 @@ class Traced:
 
     def annotations(self, maps: RowMaps, semiring: Semiring[Any, Values]) -> Values:
         """The annotation of each tuple of the answer, in the order of the maps' output rows."""
+        part = cut(maps, np.arange(maps.counts[maps.plan.output]))  # without what no tuple needs
 
         def base(step: Step, lookup: Lookup) -> Values:
-            columns = [maps.columns[step.space, part] for part in lookup.key.parts]
+            columns = [part.maps.columns[step.space, key] for key in lookup.key.parts]
             table, weights = lookup.key.site, None
             if self.weighed[table]:
                 weights = columns.pop().to_numpy(zero_copy_only=False)
             elif self.weight is not None:
-                return semiring.ones(maps.counts[step.space])
+                return semiring.ones(part.maps.counts[step.space])
             if weights is not None and bool(np.isnan(weights).any()):
                 raise DataError(f"a weight of `{table}` is NULL or no number; give each row one")
-            count = maps.counts[step.space]
+            count = part.maps.counts[step.space]
             return semiring.base(BaseTuples(table, count, tuple(columns), weights))
 
-        return evaluated(maps, semiring, base)
+        return evaluated(part, semiring, base)
 
 
 def provenance(

@@ -30,6 +30,8 @@ from relann.provenance.semirings.learned import Learned
 from relann.provenance.semirings.semiring import BaseTuples, Semiring
 from relann.provenance.semirings.tropical import Tropical
 from relann.schema import Catalog
+from tests import golden
+from tests.fixtures import papers
 from tests.strategies import Database, databases
 
 HOW = How()
@@ -334,6 +336,21 @@ def test_rows_of_a_common_table_expression_are_seen_through(con: relann.Session)
         "SELECT provenance FROM ml_provenance('how', (SELECT src FROM mine))"
     )
     assert list(found) == [("cites#2",)]
+
+
+def _annotated(sql: str) -> str:
+    """The answer in 'how', or why there is none."""
+    try:
+        found = relann.connect(papers()).sql(f"SELECT * FROM ml_provenance('how', (\n{sql}\n))")
+    except QueryError as error:
+        return str(error)
+    return "\n".join(" | ".join(map(str, row)) for row in sorted(found, key=repr))
+
+
+@pytest.mark.parametrize("name", [c.name for c in golden.read("provenance.sql")])
+def test_golden(name: str) -> None:
+    """Annotated answers and errors, as text."""
+    golden.check("provenance.sql", name, _annotated)
 
 
 @pytest.mark.parametrize(

@@ -13,36 +13,38 @@ from relann.algebra.plan import (
     Stacked,
     Step,
 )
-from relann.algebra.rowmaps import RowMaps
 from relann.algebra.terms import Apply, Constant, Field, Lookup
 from relann.errors import PlanError
 from relann.provenance.semirings.semiring import Semiring
+from relann.provenance.slices import Slice
 
 Values = TypeVar("Values")
 
 
 def evaluated(
-    maps: RowMaps, semiring: Semiring[Any, Values], base: Callable[[Step, Lookup], Values]
+    part: Slice, semiring: Semiring[Any, Values], base: Callable[[Step, Lookup], Values]
 ) -> Values:
     """The annotation of each output row; the plan is that of an annotated query.
 
     `base` gives those of a step's base tuples.
     """
+    maps = part.maps
     values: list[Values] = []
     for step in maps.plan.steps:
-        values.append(_value(maps, semiring, base, step, values))
+        values.append(_value(part, semiring, base, step, values))
     ((_, number),) = maps.plan.values
     return values[number]
 
 
 def _value(
-    maps: RowMaps,
+    part: Slice,
     semiring: Semiring[Any, Values],
     base: Callable[[Step, Lookup], Values],
     step: Step,
     values: list[Values],
 ) -> Values:
-    plan, rows = maps.plan, maps.plan.rows_of(step)
+    maps, plan = part.maps, part.maps.plan
+    rows = plan.rows_of(step)
 
     def summed(of: Values) -> Values:
         return semiring.sums(of, maps.groups[step.space], maps.counts[step.space])
@@ -70,5 +72,7 @@ def _value(
                 product = semiring.products(product, factor)
             return summed(product)
         case Stacked(sources):
-            return semiring.stacked([values[s] for s in sources])
+            whole = semiring.stacked([values[s] for s in sources])
+            places = part.stacks.get(step.space)
+            return whole if places is None else semiring.take(whole, places)
     raise PlanError(f"no semiring computes {step.operation} of {plan.spaces[step.space]}")
