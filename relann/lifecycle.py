@@ -285,16 +285,17 @@ class Lifecycle:
         if argument.query is None:
             raise QueryError("the rows to predict are a table or a sub-query", argument.span)
         columns = {n: maps.columns[plan.output, c] for n, c in plan.contents}
+        known_as = {n.casefold(): n for n in columns}
         asked = [name for name, _ in self._catalog.query(argument.query)]
         for name in asked:
-            if name not in columns:
+            if name.casefold() not in known_as:
                 raise QueryError(
                     f"the query has a column `{name}`, which the model's output has not; it has "
                     f"{listing(columns)}." + did_you_mean(name, columns),
                     argument.span,
                 )
         numbers = pa.array(np.arange(maps.counts[plan.output]))
-        output = pa.table({**{n: columns[n] for n in asked}, "#row": numbers})
+        output = pa.table({**{n: columns[known_as[n.casefold()]] for n in asked}, "#row": numbers})
         same = " AND ".join(f"o.{quoted(n)} IS NOT DISTINCT FROM q.{quoted(n)}" for n in asked)
         with self._shown("relann output", output):
             found = self._connection.sql(

@@ -130,8 +130,9 @@ class Catalog:
         """What tells the rows of a stored table (quoted SQL) apart; None for views and files."""
         *qualified, last = (unquoted(part) for part in name.split("."))
         found = self._connection.execute(
-            "SELECT t.table_name, t.database_name = current_database() "
-            "AND t.schema_name = current_schema(), t.database_name, t.schema_name, "
+            "SELECT t.table_name, t.schema_name, t.database_name, "
+            "t.database_name = current_database() AS near, "
+            "near AND t.schema_name = current_schema() AS here, "
             "coalesce(c.constraint_column_names, []) "
             "FROM duckdb_tables() AS t LEFT JOIN duckdb_constraints() AS c "
             "ON c.table_oid = t.table_oid AND c.database_oid = t.database_oid "
@@ -139,13 +140,14 @@ class Catalog:
             "WHERE lower(t.table_name) = lower($last) AND list_has_all("
             "[lower(t.database_name), lower(t.schema_name)], "
             "list_transform($qualified, lambda part: lower(part))) "
-            "ORDER BY 2 DESC LIMIT 1",
+            "ORDER BY here DESC LIMIT 1",
             {"last": last, "qualified": qualified},
         ).fetchall()
         if not found:
             return None
-        table, here, database, schema, key = found[0]
-        return Identity(table if here else f"{database}.{schema}.{table}", tuple(key))
+        table, schema, database, near, here, key = found[0]
+        parts = [table] if here else [schema, table] if near else [database, schema, table]
+        return Identity(".".join(parts), tuple(key))
 
     def names(self) -> list[str]:
         """Names of all tables and views, qualified where they stand outside the current schema."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
+from relann.algebra.bind import WITHOUT_DATA
 from relann.algebra.functions import calls_learned, function_name
 from relann.algebra.nodes import (
     Aggregate,
@@ -35,7 +36,6 @@ from relann.errors import QueryError, SchemaError
 Leaf = Callable[[Scan], tuple[Node, Term]]
 """The rows of a table, with what else they need, and the annotation of each."""
 
-_LITERAL = ("range", "generate_series", "unnest", "repeat")
 _REASONS: dict[type[exp.Expr], str] = {
     exp.Limit: "LIMIT keeps rows by their place, and which rows stand first is no derivation",
     exp.Fetch: "FETCH keeps rows by their place, and which rows stand first is no derivation",
@@ -220,4 +220,4 @@ def _union(parts: tuple[Node, ...], sources: list[Annotated]) -> Annotated:
 def _is_literal(sql: str) -> bool:
     """Whether a query makes its rows itself: VALUES, range(…), a SELECT without FROM."""
     calls = [t.this for t in parsed(sql).find_all(exp.Table)]
-    return all(isinstance(c, exp.Func) and function_name(c) in _LITERAL for c in calls)
+    return all(isinstance(c, exp.Func) and function_name(c) in WITHOUT_DATA for c in calls)

@@ -32,7 +32,8 @@ _ARITHMETIC = (
     *(exp.Abs, exp.Exp, exp.Ln, exp.Log, exp.Sqrt, exp.Tanh),
 )
 _DEEPEST = 50  # nested layer calls
-_WITHOUT_DATA = ("range", "generate_series", "unnest", "repeat")  # table functions of no table
+WITHOUT_DATA = ("range", "generate_series", "unnest", "repeat")
+"""Table functions that make their rows themselves."""
 
 
 @dataclass(frozen=True)
@@ -307,7 +308,7 @@ class _Binder:
     def _seen_view(self, table: exp.Table, text: str) -> Node | None:
         """What a view in a query left to the database stands for; as `_view` for all others."""
         if isinstance(table.this, exp.Func):
-            if function_name(table.this) not in _WITHOUT_DATA:
+            if function_name(table.this) not in WITHOUT_DATA:
                 raise self._unbounded(table, text)
             return None
         view = self._view(table, table.name, text)
@@ -414,7 +415,7 @@ class _Binder:
                 return alias, self._call_layer(layer, item.this, env, f"{path}.{alias}", text)
             if _in_library(item):
                 raise QueryError(f"there is no layer `relann.{function}`", span_of(item.this, text))
-            if self.timed and function not in _WITHOUT_DATA:
+            if self.timed and function not in WITHOUT_DATA:
                 raise self._unbounded(item, text)
             bare = item.copy()
             bare.set("alias", None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from relann.algebra.nodes import Column, Node, Query, Scan
 from relann.algebra.terms import Content, column, quoted
-from relann.schema import Catalog, unquoted
+from relann.schema import Catalog
 
 ROW = "rowid"  # DuckDB's own name of a row's number
 
@@ -27,7 +27,7 @@ class Tuples:
 def tuples(scan: Scan, catalog: Catalog) -> Tuples:
     """The base tuples of a table, a view or a file."""
     identity = catalog.identity(scan.table)
-    table = _plain(scan.table) if identity is None else identity.name
+    table = scan.table.replace('"', "") if identity is None else identity.name
     columns = {c.name.casefold(): c for c in scan.columns}
     if identity is not None and identity.key:
         key = [columns[name.casefold()] for name in identity.key]
@@ -39,7 +39,3 @@ def tuples(scan: Scan, catalog: Catalog) -> Tuples:
         return Tuples(table, replace(scan, columns=wide), number)
     sql = f"SELECT *, row_number() OVER () - 1 AS {quoted(row.name)} FROM {scan.table}"
     return Tuples(table, Query(sql, wide, (scan.table,)), number)
-
-
-def _plain(name: str) -> str:
-    return ".".join(unquoted(part) for part in name.split(".")) if "/" not in name else name

@@ -127,6 +127,12 @@ def test_several_rows_add_up(con: Session) -> None:
     assert both == {k: pytest.approx(v, abs=1e-4) for k, v in total.items()}
 
 
+def test_names_in_any_case(con: Session) -> None:
+    """As everywhere in SQL."""
+    con.sql(FLAT.replace("p.id, p.label", "p.id AS Id, p.label"))
+    assert lineage(con, "ID => 3") == lineage(con, "(SELECT 3 AS id)") != []
+
+
 def test_no_such_row(con: Session) -> None:
     """Has no lineage."""
     con.sql(LINEAR)

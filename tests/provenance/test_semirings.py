@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -385,6 +386,21 @@ def test_messages(con: relann.Session, arguments: str, message: str) -> None:
     """What has no meaning is told, where it stands."""
     with pytest.raises(QueryError, match=message):
         rows(con, arguments)
+
+
+def test_tables_elsewhere(con: relann.Session, tmp_path: Path) -> None:
+    """Are named as far as they must be; rows of files by their number."""
+    file = tmp_path / "t.parquet"
+    con.sql(
+        "ATTACH ':memory:' AS o; CREATE TABLE o.t (a INTEGER, b VARCHAR, PRIMARY KEY (a, b));"
+        "INSERT INTO o.t VALUES (1, 'x y'); CREATE SCHEMA s; CREATE TABLE s.t (a INTEGER);"
+        "INSERT INTO s.t VALUES (7); CREATE TABLE r (rowid INTEGER); INSERT INTO r VALUES (5);"
+        f"COPY s.t TO '{file}'"
+    )
+    assert rows(con, "'how', (SELECT a FROM o.t)") == [(1, "o.main.t#(1,'x y')")]
+    assert rows(con, "'how', (SELECT a FROM s.t)") == [(7, "s.t#0")]
+    assert rows(con, "'how', (FROM r)") == [(5, "r#0")]
+    assert rows(con, f"'how', (FROM '{file}')") == [(7, f"{file}#0")]
 
 
 def test_what_a_view_hides_is_refused_too(con: relann.Session) -> None:
