@@ -109,11 +109,15 @@ def demo() -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(
-    name: Annotated[str, typer.Argument(help="speed, kernels or papers.")],
+    name: Annotated[str, typer.Argument(help="speed, kernels, papers or tasks.")],
     context: typer.Context,
 ) -> None:
-    """Measure against other libraries: `relann bench speed DATA`. For a checkout of the source."""
-    command = [sys.executable, "-m", f"benchmarks.{name}", *context.args]
+    """Measure against other libraries: `relann bench speed DATA`. For a checkout of the source.
+
+    A task of RelBench, `relann bench rel-f1/driver-dnf --data FOLDER`, is one of `tasks`.
+    """
+    name, arguments = ("tasks", [name, *context.args]) if "/" in name else (name, context.args)
+    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
     known = sorted(p.stem for p in Path("benchmarks").glob("*") if p.stem[0] not in "_.")
     if name not in known:
         with _failing(""):

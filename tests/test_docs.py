@@ -1,4 +1,4 @@
-"""The pages on layers and on provenance: their examples run, what they quote and claim is so."""
+"""The pages on layers, tasks, provenance and deployment: examples run, what they claim is so."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,10 @@ Edge = tuple[int | None, int | None, str]
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 INDEX = DOCS / "models.md"
 PROVENANCE = DOCS / "provenance.md"
+TASKS = DOCS / "tasks.md"
+DEPLOY = DOCS / "deploy.md"
 PAGES = sorted((DOCS / "models").glob("*.md"))
+EXAMPLES = [INDEX, PROVENANCE, TASKS, DEPLOY, *PAGES]
 
 _BLOCK = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
@@ -56,7 +60,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("page", [INDEX, PROVENANCE, *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.stem)
 @pytest.mark.usefixtures("one_thread")
 def test_examples_run(page: Path) -> None:
     """In order, in one database of the page's own."""
@@ -66,17 +70,36 @@ def test_examples_run(page: Path) -> None:
         for block in found:
             for result in con.each(block):
                 assert not result.columns or len(result), f"no rows:\n{block}"
-        made = [row[0] for row in con.sql("SHOW MODELS")]
-    assert made, "a page trains a model"
+        made = list(con.sql("SHOW TASKS" if page == TASKS else "SHOW MODELS"))
+    assert made, "a page trains a model, that on tasks creates one"
+
+
+def test_the_quoted_answer_is_the_answer() -> None:
+    """Of the first task."""
+    first = next(b for b in blocks(TASKS) if "CREATE TASK" in b)
+    with relann.connect() as con:
+        con.sql(blocks(TASKS)[0])
+        assert f"{con.sql(first)!r}\n" in blocks(TASKS, "")
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_view_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python of the page on deployment, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    training, _ = blocks(DEPLOY)
+    with relann.connect("shops.duckdb") as con:
+        con.sql(training)
+    (program,) = blocks(DEPLOY, "python")
+    names: dict[str, Any] = {}
+    exec(program, names)
+    found = names["plain"].sql("SELECT prediction FROM scores WHERE id = 40").fetchall()
+    names["plain"].close()
+    assert len(found) == 1
 
 
 def test_only_known_kinds_of_blocks() -> None:
     """A misspelt mark would leave a block out."""
-    kinds = {
-        b["kind"]
-        for p in [INDEX, PROVENANCE, *PAGES]
-        for b in _BLOCK.finditer(p.read_text("utf-8"))
-    }
+    kinds = {b["kind"] for p in EXAMPLES for b in _BLOCK.finditer(p.read_text("utf-8"))}
     assert kinds <= {"", "sql", "sql no-run", "python"}
 
 
@@ -137,7 +160,7 @@ def _words(text: str) -> str:
     return " ".join(re.sub(r"--.*", "", text).split())
 
 
-@pytest.mark.parametrize("page", [INDEX, PROVENANCE, *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.stem)
 def test_links_lead_somewhere(page: Path) -> None:
     """Those to files of the project."""
     for target in _LINK.findall(page.read_text(encoding="utf-8")):

@@ -275,10 +275,6 @@ class TestOurs:
         )
         assert repr(con.sql("EXPLAIN MODEL AS SELECT 3")) == "plan of SELECT 3"
 
-    @pytest.mark.parametrize("text", ["CREATE TASK a AS SELECT 1", "DROP TASK a", "SHOW TASKS"])
-    def test_tasks_are_for_later(self, con, text):
-        assert refused(con, text) == ("tasks are not available yet", text)
-
     def test_all_statements_are_read_before_the_first_runs(self, con):
         refused(con, "CREATE TABLE early (a INT); CREATE MODEL m AS SELECT a FORM t")
         assert "does not exist" in refused(con, "FROM early")[0]

@@ -26,6 +26,7 @@ from functools import reduce
 
 from sqlglot import exp
 
+from relann.algebra.laterals import of_with
 from relann.algebra.nodes import (
     Aggregate,
     Alias,
@@ -80,6 +81,11 @@ class Clock:
     times: Callable[[str], str | None]
     end: datetime | None = None
 
+    def __str__(self) -> str:
+        if self.end is None:
+            return "rolling: the database as of each seed's anchor"
+        return f"frozen: the database as of each seed's anchor, and no later than {self.end}"
+
     def since(self, scan: Scan) -> Content | None:
         """Since when a row of a table is known, as a TIMESTAMP."""
         name = self.times(scan.table)
@@ -89,7 +95,7 @@ class Clock:
         assert found.type is not None
         if found.type == TIMESTAMP:
             return column(name, TIMESTAMP)
-        return Content(f"CAST({quoted(name)} AS TIMESTAMP)", TIMESTAMP)
+        return Content(_moment(quoted(name), found.type), TIMESTAMP)
 
     def visible(self, since: str) -> Content:
         """Whether a row with a time is ever seen: one without never is, nor one after the end."""
@@ -99,19 +105,27 @@ class Clock:
 
 @dataclass(frozen=True)
 class Seeds:
-    """What is asked for: rows of (entity, time) with whatever else they carry, content only."""
+    """What is asked for: rows of (entity, time) with whatever else they carry, content only.
+
+    Where `item` is given, the query has several rows for an entity, one for each item it may be
+    paired with, and `label` is the seeds' column that lists the items that are right.
+    """
 
     node: Node
     entity: str
     time: str
+    item: str | None = None
+    label: str | None = None
 
 
 def as_of(node: Node, seeds: Seeds, clock: Clock) -> Node:
     """The query's rows for each seed, on the database as of the seed's time.
 
-    One output row for each seed and row of the query whose `seeds.entity` is the seed's, at least
-    one: where there is none the query's columns are NULL. Columns are the seeds', then the query's
-    others. Raises SchemaError where the query lacks the entity, or names a column like the seeds'.
+    One output row for each seed and row of the query whose `seeds.entity` is the seed's. Where
+    there is none the query's columns are NULL; seeds of items have no row then, and `seeds.label`
+    says of each pair whether it is right. Columns are the seeds', then the query's others. Raises
+    SchemaError where the query lacks the entity or item, or names its prediction like a column of
+    the seeds.
     """
     _check_entity(node, seeds)
     lifting = _Lifting(clock)
@@ -125,21 +139,28 @@ def as_of(node: Node, seeds: Seeds, clock: Clock) -> Node:
         same.append(_same(time, out.anchor))
     elif out.since is not None:
         same.append(_upto(out.since, time))
-    joined = Join(seed, out.node, "left", conjunction(same))
+    kind = "left" if seeds.item is None else "inner"
+    joined = Join(seed, out.node, kind, conjunction(same))
     outputs: list[Output] = [
         (name, passed(joined.by_name[f"seed.{name}"])) for name in seeds.node.names
     ]
+    if seeds.label is not None:
+        assert seeds.item is not None
+        listed = f"list_contains({quoted(f'seed.{seeds.label}')}, {quoted(seeds.item)})"
+        right = Content(f"coalesce({listed}, false)", "BOOLEAN")
+        outputs = [(n, right if n == seeds.label else v) for n, v in outputs]
     outputs += [(c.name, passed(c)) for c in node.columns if c.name not in seeds.node.by_name]
     return Map(joined, tuple(outputs))
 
 
 def _check_entity(node: Node, seeds: Seeds) -> None:
-    found = node.by_name.get(seeds.entity)
-    if found is None or found.learned:
-        raise SchemaError(
-            f"the task predicts for each `{seeds.entity}`, and the query has no content column of "
-            f"that name; it has {listing(node.names)}. Name its key: … AS {seeds.entity}"
-        )
+    for wanted, what in ((seeds.entity, "predicts for each"), (seeds.item, "ranks each")):
+        found = None if wanted is None else node.by_name.get(wanted)
+        if wanted is not None and (found is None or found.learned):
+            raise SchemaError(
+                f"the task {what} `{wanted}`, and the query has no content column of that name; "
+                f"it has {listing(node.names)}. Name its key: … AS {wanted}"
+            )
     for name in seeds.node.names:
         if name in node.by_name and node.by_name[name].learned:
             raise SchemaError(f"`{name}` is a column of the task; give the prediction another name")
@@ -237,9 +258,8 @@ class _Lifting:
                 return _ANCHORED
             case Scan(table):
                 return _STATIC if self.clock.times(table) is None else _SOME
-            case Query(_, _, tables):
-                timed = any(self.clock.times(t) is not None for t in tables)
-                return _ANCHORED if timed or any(below) else _STATIC
+            case Query():
+                return _ANCHORED if any(below) else _STATIC
             case Join(_, _, kind):
                 if kind == "inner" or not any(below):
                     return max(below)
@@ -415,8 +435,9 @@ class _Lifting:
         time = f"demand.{_ANCHOR}"
         contents = tuple((n, v) for n, v in node.outputs if isinstance(v, Content))
         none = Select(content_side(below.node), Content("false", "BOOLEAN"))
-        nothing = Alias(Aggregate(none, (), contents), "nothing")
-        joined = Join(Join(asked, grouped, "left", _same(time, anchor)), nothing)
+        joined = Join(asked, grouped, "left", _same(time, anchor))
+        if contents:
+            joined = Join(joined, Alias(Aggregate(none, (), contents), "nothing"))
         missing = f"{quoted(anchor)} IS NULL"
         outputs: list[Output] = []
         for name, value in node.outputs:
@@ -508,7 +529,11 @@ class _Lifting:
         """What the rows of one side ask of the other, by the columns that must be equal."""
         if not pairs:
             return demand.onto({c: c for c in other.names})
-        return _asking(first, pairs)
+        assert first.anchor is not None
+        wanted = [first.anchor, *(a for a, _ in pairs)]
+        source, names = _below_left_joins(first.node, wanted)
+        below = Lifted(source, anchor=names[first.anchor])
+        return _asking(below, [(names[a], b) for a, b in pairs])
 
     def _joined(
         self, node: Join, first: Lifted, second: Lifted, swapped: bool, anchor: str | None
@@ -562,13 +587,13 @@ class _Lifting:
             below = self.settled(self.lift(source, Demand(demand.node)))
             inputs.append((name, content_side(below.node)))
             kept = ", ".join(quoted(n) for n in source.names)
-            if below.anchor is not None:
-                bounds[name] = f"SELECT {kept} FROM {{}} WHERE {quoted(below.anchor)} = {_NOW}"
-            elif below.since is not None:
-                bounds[name] = f"SELECT {kept} FROM {{}} WHERE {quoted(below.since)} <= {_NOW}"
-        body = _bounded(parsed(node.sql), self.clock, bounds)
+            if below.time is not None:
+                upto = "=" if below.since is None else "<="
+                bound = f"{quoted(below.time)} {upto} {_NOW}"
+                bounds[name] = f"SELECT {kept} FROM {quoted(name)} WHERE {bound}"
+        body = _bounded(parsed(node.sql), bounds)
         anchor = fresh_name(_ANCHOR, node.by_name)
-        sql = f"SELECT d.{quoted(_ANCHOR)} AS {quoted(anchor)}, q.* FROM {quoted(_ASKED)} AS d, "
+        sql = f"SELECT {_NOW} AS {quoted(anchor)}, q.* FROM {quoted(_ASKED)}, "
         sql += f"LATERAL ({body.sql(dialect='duckdb')}) AS q"
         columns = (Column(anchor, type=TIMESTAMP), *node.columns)
         made = Query(sql, columns, node.tables, tuple(inputs))
@@ -577,37 +602,24 @@ class _Lifting:
 
 
 _ASKED = "anchors asked for"
-_NOW = f'd."{_ANCHOR}"'
+_NOW = f"{quoted(_ASKED)}.{quoted(_ANCHOR)}"  # a relation no user's query has
 
 
-def _bounded(body: exp.Expr, clock: Clock, bounds: Mapping[str, str]) -> exp.Expr:
-    """A query with each relation cut at the anchor, and `anchor()` as that time."""
-    local = {c.alias.casefold() for w in body.find_all(exp.With) for c in w.expressions}
+def _bounded(body: exp.Expr, bounds: Mapping[str, str]) -> exp.Expr:
+    """A query with its inputs cut at the anchor, and `anchor()` as that time."""
+    body = body.copy()
+    for table in body.find_all(exp.Table):
+        table.meta["with"] = not table.db and of_with(table, body)
 
     def cut(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Anonymous) and node.name.lower() == "anchor":
             return parsed(_NOW).copy()
-        if not isinstance(node, exp.Table) or isinstance(node.this, exp.Func):
+        if not isinstance(node, exp.Table) or node.name not in bounds:
             return node
-        if not node.db and node.name.casefold() in local:
+        if node.meta["with"]:
             return node
-        bare = node.copy()
-        for key in ("alias", "joins"):
-            bare.set(key, None)
-        source = bare.sql(dialect="duckdb")
-        if not node.db and node.name in bounds:
-            inner = bounds[node.name].format(quoted(node.name))
-        else:
-            name = ".".join(quoted(p.name) for p in node.parts)
-            time = clock.times(name)
-            if time is None:
-                return node
-            since = f"CAST({quoted(time)} AS TIMESTAMP)"
-            inner = f"SELECT * FROM {source} WHERE {since} <= {_NOW}"
-            if clock.end is not None:
-                inner += f" AND {since} <= TIMESTAMP '{clock.end}'"
         made = exp.Subquery(
-            this=parsed(inner).copy(),
+            this=parsed(bounds[node.name]).copy(),
             alias=exp.TableAlias(this=exp.to_identifier(node.alias_or_name, quoted=True)),
         )
         if node.args.get("joins"):
@@ -615,6 +627,11 @@ def _bounded(body: exp.Expr, clock: Clock, bounds: Mapping[str, str]) -> exp.Exp
         return made
 
     return body.transform(cut)
+
+
+def _moment(time: str, sql_type: str) -> str:
+    """A time as a TIMESTAMP; one with a zone in UTC, as seeds have it."""
+    return f"timezone('UTC', {time})" if "ZONE" in sql_type else f"CAST({time} AS TIMESTAMP)"
 
 
 # -- pieces ----------------------------------------------------------------------------------------
@@ -661,6 +678,28 @@ def _asking(rows: Lifted, pairs: Sequence[tuple[str, str]]) -> Demand:
 def _plain(value: Content | Term) -> str | None:
     """The column an output leaves as it is; embeddings are no keys."""
     return value.field if isinstance(value, Content) else None
+
+
+def _below_left_joins(node: Node, wanted: Sequence[str]) -> tuple[Node, dict[str, str]]:
+    """Where columns come from: a node with the same distinct values of them, and their names there.
+
+    Left joins neither add nor lose values of their left side, so that what a chain of them asks of
+    its relations is asked once, by the first.
+    """
+    names = {name: name for name in wanted}
+    while True:
+        match node:
+            case Map(source, outputs) if not _windows(node):
+                plain = {n: _plain(v) for n, v in outputs}
+                fields = {name: plain[here] for name, here in names.items()}
+                found = {name: field for name, field in fields.items() if field is not None}
+                if len(found) < len(names):
+                    return node, names
+                node, names = source, found
+            case Join(left, _, "left" | "asof_left") if set(names.values()) <= set(left.names):
+                node = left
+            case _:
+                return node, names
 
 
 def _contents(value: Content | Term) -> list[Content]:

@@ -16,12 +16,24 @@ from relann.algebra.functions import (
     function_name,
     no_encoders,
 )
+from relann.algebra.laterals import of_with
 from relann.algebra.lineage import origins
-from relann.algebra.nodes import Aggregate, Column, Map, Node, Query, Scan, Union, passed
+from relann.algebra.nodes import (
+    Aggregate,
+    Anchor,
+    Column,
+    Map,
+    Node,
+    Query,
+    Scan,
+    Union,
+    fresh_name,
+    passed,
+)
 from relann.algebra.parse import statements
 from relann.algebra.scope import located, span_of
 from relann.algebra.select import SelectBinder
-from relann.algebra.statements import CreateLayer
+from relann.algebra.statements import CreateLayer, Value
 from relann.algebra.terms import Content, Lift, Term, array_width, column, parsed, quoted
 from relann.errors import DataError, QueryError, SchemaError, Span, did_you_mean, listing
 from relann.schema import Catalog
@@ -32,6 +44,8 @@ _ARITHMETIC = (
     *(exp.Abs, exp.Exp, exp.Ln, exp.Log, exp.Sqrt, exp.Tanh),
 )
 _DEEPEST = 50  # nested layer calls
+PROGRAMS = ("sage", "dfs")
+"""Functions in FROM that write a query for a task."""
 WITHOUT_DATA = ("range", "generate_series", "unnest", "repeat")
 """Table functions that make their rows themselves."""
 
@@ -88,6 +102,10 @@ Layers = Callable[[str], Layer | None]
 """Finds a layer by (qualified) name; may raise SchemaError to say which names there are."""
 
 
+Generator = Callable[[Mapping[str, Value]], str]
+"""Writes a query from the arguments given by name, literals; may raise QueryError."""
+
+
 @dataclass
 class Environment:
     """Relations that names in FROM may mean before the database is asked: CTEs, layer arguments.
@@ -129,6 +147,8 @@ def bind(
     hidden: tuple[str, ...] = (),
     encoder_width: EncoderWidth = no_encoders,
     timed: bool = False,
+    relations: Mapping[str, Callable[[], Node]] | None = None,
+    programs: Mapping[str, Generator] | None = None,
     plain: bool = False,
 ) -> Node:
     """The lifted query a parsed SELECT means.
@@ -141,19 +161,27 @@ def bind(
         encoder_width: how wide the vectors of a pretrained text encoder are.
         timed: the query is to be evaluated as of anchors, so it must be seen through: sub-queries
             without parameters become nodes as well, and sources without a known time are refused.
+        relations: what further names in FROM mean; a maker may raise QueryError.
+        programs: functions in FROM that write a query themselves.
         plain: the query has nothing learned and is to be seen through: all of it becomes nodes,
             views too, UNION removes duplicates, and `FLOAT[n]` columns stay content.
 
     Raises QueryError for everything that is wrong with the text.
     """
-    binder = _Binder(catalog, layers, frozenset(), encoder_width, timed, plain)
-    node = binder.query(body, Environment(), name, text)
+
+    def bound(hidden: frozenset[tuple[str, str]]) -> Node:
+        env = Environment()
+        for known, make in (relations or {}).items():
+            env.define(known, make)
+        binder = _Binder(catalog, layers, hidden, encoder_width, timed, programs or {}, plain)
+        return binder.query(body, env, name, text)
+
+    node = bound(frozenset())
     if hidden:
         columns = [c for c in hidden if c in node.by_name and not node.by_name[c].learned]
         read = frozenset(o for c in columns for o in origins(node, c))
         if read:
-            binder = _Binder(catalog, layers, read, encoder_width, timed, plain)
-            node = binder.query(body, Environment(), name, text)
+            node = bound(read)
     return node
 
 
@@ -165,6 +193,7 @@ class _Binder:
         hidden: frozenset[tuple[str, str]],
         encoder_width: EncoderWidth,
         timed: bool,
+        programs: Mapping[str, Generator],
         plain: bool,
     ) -> None:
         self.catalog = catalog
@@ -172,6 +201,7 @@ class _Binder:
         self.hidden = hidden
         self.encoder_width = encoder_width
         self.timed = timed
+        self.programs = programs
         self.plain = plain
         self.sites = Sites()
         self.depth = 0
@@ -188,6 +218,7 @@ class _Binder:
             if self.timed:
                 with suppress(QueryError):  # what nodes cannot say is left to the database
                     return self._nodes(ast, env, path, text)
+                return self._query_to_bound(ast, env, text)
             return self._content_query(ast, env, text)
         return self._nodes(ast, env, path, text)
 
@@ -240,6 +271,8 @@ class _Binder:
         for table in ast.find_all(exp.Table):
             if _in_library(table) or self._layer_of(table) is not None:
                 return True
+            if isinstance(table.this, exp.Func) and function_name(table.this) in PROGRAMS:
+                return True
             if not table.db and table.name.casefold() not in local:
                 node = env.find(table.name)
                 if node is not None and node.learned:
@@ -276,49 +309,63 @@ class _Binder:
         """A query the database runs as it is, given the sub-queries that it reads by name."""
         needed: dict[str, Node] = {}
         tables: dict[str, None] = {}
-        local = {c.alias.casefold() for w in ast.find_all(exp.With) for c in w.expressions}
         for table in ast.find_all(exp.Table):
-            known = None
-            if not table.db and table.name.casefold() not in local:
-                known = env.find(table.name)
-            if self.timed and known is None and (table.db or table.name.casefold() not in local):
-                known = self._seen_view(table, text)
+            if not table.db and of_with(table, ast):
+                continue
+            known = None if table.db else env.find(table.name)
             if known is not None:
                 needed[table.name] = known
-            elif table.name.casefold() not in local or table.db:
+            else:
                 tables[_table_sql(table)] = None
         sql = ast.sql(dialect="duckdb", comments=False)
-        checked = sql
-        if self.timed:
-            checked = ast.transform(_at_no_time).sql(dialect="duckdb", comments=False)
-        given = ", ".join(
-            f"{quoted(n)} AS (SELECT {_nulls(node)} WHERE false)" for n, node in needed.items()
-        )
-        try:
-            columns = self.catalog.query(
-                f"{f'WITH {given} ' if given else ''}SELECT * FROM ({checked})"
-            )
-        except DataError as error:
-            raise QueryError(*_blame(str(error), ast, text, self.catalog, env)) from error
-        made = tuple(Column(n, type=t) for n, t in columns)
+        made = self._columns_of(ast, needed, env, text)
         return _projection(ast, made, needed, self.catalog) or Query(
             sql, made, tuple(tables), tuple(needed.items())
         )
 
-    def _seen_view(self, table: exp.Table, text: str) -> Node | None:
-        """What a view in a query left to the database stands for; as `_view` for all others."""
-        if isinstance(table.this, exp.Func):
-            if function_name(table.this) not in WITHOUT_DATA:
-                raise self._unbounded(table, text)
-            return None
-        view = self._view(table, table.name, text)
-        if view is not None and table.db:
-            raise QueryError(
-                f"`{_plain(_table_sql(table))}` is a view; in a query that is left to the database "
-                "name it without its schema, or select from it in a sub-query first",
-                span_of(table, text),
+    def _columns_of(
+        self, ast: exp.Expr, needed: Mapping[str, Node], env: Environment, text: str
+    ) -> tuple[Column, ...]:
+        """What the database says of a query's columns; its complaints at their place."""
+        given = ", ".join(
+            f"{quoted(n)} AS (SELECT {_nulls(node)} WHERE false)" for n, node in needed.items()
+        )
+        sql = ast.sql(dialect="duckdb", comments=False)
+        try:
+            columns = self.catalog.query(
+                f"{f'WITH {given} ' if given else ''}SELECT * FROM ({sql})"
             )
-        return view
+        except DataError as error:
+            raise QueryError(*_blame(str(error), ast, text, self.catalog, env)) from error
+        return tuple(Column(n, type=t) for n, t in columns)
+
+    def _query_to_bound(self, ast: exp.Expr, env: Environment, text: str) -> Node:
+        """A query left to the database; all it reads are inputs, which can be cut at an anchor."""
+        body = ast.copy()
+        needed: dict[str, Node] = {}
+        read = [t for t in body.find_all(exp.Table) if t.db or not of_with(t, body)]
+        for table in read:
+            if isinstance(table.this, exp.Func):
+                if function_name(table.this) not in WITHOUT_DATA:
+                    raise self._unbounded(table, text)
+                continue
+            bare = exp.Table(**{k: table.args.get(k) for k in ("this", "db", "catalog")}).copy()
+            node = self._table(bare, env, table.name, text)[1]
+            name = table.name
+            if needed.get(name, node) is not node:
+                name = fresh_name(name, needed)
+            needed[name] = node
+            if table.db or name != table.name:
+                if not table.alias:
+                    table.set("alias", exp.TableAlias(this=table.this))
+                table.set("this", exp.to_identifier(name, quoted=True))
+                table.set("db", None)
+                table.set("catalog", None)
+        asks = any(function_name(n) == "anchor" for n in body.walk())
+        made = self._columns_of(body.transform(_at_no_time), needed, env, text)
+        if asks:
+            needed[fresh_name("anchor", needed)] = Anchor()
+        return Query(body.sql(dialect="duckdb", comments=False), made, (), tuple(needed.items()))
 
     def _union(self, ast: exp.Union, env: Environment, path: str, text: str) -> Node:
         distinct = bool(ast.args.get("distinct"))
@@ -413,6 +460,14 @@ class _Binder:
             alias = item.alias or function
             if layer is not None:
                 return alias, self._call_layer(layer, item.this, env, f"{path}.{alias}", text)
+            if function in self.programs:
+                return alias, self._call_program(function, item.this, path, text)
+            if function in PROGRAMS:
+                raise QueryError(
+                    f"{function}() writes a program for a task, and there is none here: "
+                    "OPTIONS (task = …)",
+                    span_of(item.this, text),
+                )
             if _in_library(item):
                 raise QueryError(f"there is no layer `relann.{function}`", span_of(item.this, text))
             if self.timed and function not in WITHOUT_DATA:
@@ -471,6 +526,21 @@ class _Binder:
         except DataError as error:
             raise QueryError(str(error), span_of(item, text)) from error
         return Query(sql, tuple(Column(n, type=t) for n, t in columns))
+
+    def _call_program(self, name: str, call: exp.Expr, path: str, text: str) -> Node:
+        where = span_of(call, text)
+        arguments: dict[str, Value] = {}
+        for given in call.expressions:
+            if not isinstance(given, exp.Kwarg):
+                raise QueryError(
+                    f"{name}() takes its arguments by name, as in {name}(width => 64)", where
+                )
+            arguments[given.this.name.lower()] = _literal(given.expression, text)
+        try:
+            written = self.programs[name](arguments)
+        except QueryError as error:
+            raise QueryError(error.message, where) from error
+        return self.query(parsed(written), Environment(), path, written)
 
     # -- layers ----------------------------------------------------------------------------------
 
@@ -714,6 +784,22 @@ def _with_distinct_names(side: exp.Expr, first: Node) -> exp.Expr:
     ]
     named.set("expressions", columns)
     return named
+
+
+def _literal(node: exp.Expr, text: str) -> Value:
+    """The value of a literal, a tuple for a list."""
+    match node:
+        case exp.Array() | exp.Tuple():
+            return tuple(_literal(e, text) for e in node.expressions)
+        case exp.Null():
+            return None
+        case exp.Boolean() | exp.Literal() | exp.Neg():
+            value = node.to_py()
+            return value if isinstance(value, str | int) else float(value)
+    raise QueryError(
+        f"`{node.sql(dialect='duckdb')}` is no number, text, truth value, NULL or list of these",
+        span_of(node, text),
+    )
 
 
 def _in_library(table: exp.Table) -> bool:

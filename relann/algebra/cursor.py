@@ -9,7 +9,7 @@ from sqlglot import Token, TokenType
 
 from relann.algebra.bodies import body
 from relann.algebra.lexing import STRINGS, Lexed, is_name, is_quoted_name, word
-from relann.algebra.statements import Body, Literal, Value
+from relann.algebra.statements import Body, Literal, Named, Value
 from relann.errors import QueryError, Span, did_you_mean
 
 VERSION_MARK = "@"
@@ -93,6 +93,30 @@ class Cursor:
         if self.at(VERSION_MARK):
             raise self.error(f"all versions of a {what} share one name; leave `{VERSION_MARK}` out")
         return token.text, self.lexed.span(token)
+
+    def is_table(self) -> bool:
+        """Whether the name of a table comes next."""
+        return self.next is not None and is_name(self.next)
+
+    def table(self) -> Named:
+        """Step over the name of a table, perhaps qualified."""
+        first = last = self.tokens[self.index]
+        parts = [first.text]
+        self.index += 1
+        while self.take("."):
+            last = self.word_like("a name after `.`")
+            parts.append(last.text)
+        sql = ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+        return Named(sql, self.lexed.span(first, last))
+
+    def column_in_brackets(self, what: str) -> Named:
+        """Step over `(column)`; a key of several columns is refused."""
+        self.symbol("(", f"`(` and the column of the {what}")
+        token = self.word_like("a column's name")
+        if self.at(","):
+            raise self.error(f"a {what} has one column here")
+        self.symbol(")", "`)` after the column")
+        return Named(token.text, self.lexed.span(token))
 
     def is_reference(self) -> bool:
         """Whether all that is left is a name, `name@version` or either as a string."""

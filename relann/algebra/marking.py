@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from relann.algebra.nodes import (
@@ -43,18 +43,18 @@ _SHOWN = 60  # characters of a sub-query that stands for a table
 _MOST = 4000
 
 
-def marked(node: Node, catalog: Catalog) -> Node:
+def marked(node: Node, catalog: Catalog, aside: Collection[str] = ()) -> Node:
     """The query with `Marked` terms; values, parameters and their names stay as they are.
 
     Marked are: what is reduced over a group, by all tuples of its row, and, for the tuples of the
     predicted rows themselves, the terms that read their columns. A sub-query used in several places
     is computed in each. Tuples that only decide which rows there are (SEMI and ANTI JOIN) and those
     that SQL itself aggregates are not followed; rows of a query left to the database count as
-    tuples, named by their content.
+    tuples, named by their content. Rows of the tables `aside` (as scans name them) are none.
 
     QueryError for a query with more than some thousands of places.
     """
-    made = _Marking(catalog).of(node, (), 0)
+    made = _Marking(catalog, aside).of(node, (), 0)
     outputs: list[Output] = []
     for c in node.columns:
         value = passed(c)
@@ -86,8 +86,9 @@ class _Rows:
 
 
 class _Marking:
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, aside: Collection[str]) -> None:
         self.catalog = catalog
+        self.aside = aside
         self.places = 0
 
     def of(self, node: Node, path: tuple[str, ...], depth: int) -> _Rows:
@@ -99,15 +100,17 @@ class _Marking:
                 "that are used several times count each time"
             )
         match node:
+            case Scan(table) if table in self.aside:
+                return _Rows(node)
+            case Scan(table) if table.startswith("("):
+                return self._derived(table[1:-1], node, path, depth)
             case Scan():
                 found = tuples(node, self.catalog)
                 return self._base(found.table, found.node, found.key, node, path, depth)
             case Query(sql, _, tables, inputs):
                 if not tables and not inputs:
                     return _Rows(node)
-                key = tuple(column(c.name, c.type) for c in node.columns if c.type is not None)
-                name = sql if len(sql) <= _SHOWN else f"{sql[:_SHOWN]}…"
-                return self._base(f"({name})", node, key, node, path, depth)
+                return self._derived(sql, node, path, depth)
             case Alias(source, name):
                 return _alias(self.of(source, (*path, name), depth), name)
             case Select(source, predicate):
@@ -125,6 +128,12 @@ class _Marking:
             case Union(parts):
                 return _union(node, [self.of(p, path, depth) for p in parts])
         return _Rows(node)
+
+    def _derived(self, sql: str, node: Node, path: tuple[str, ...], depth: int) -> _Rows:
+        """Rows that the database computes, named by their content."""
+        key = tuple(column(c.name, c.type) for c in node.columns if c.type is not None)
+        name = sql if len(sql) <= _SHOWN else f"{sql[:_SHOWN]}…"
+        return self._base(f"({name})", node, key, node, path, depth)
 
     def _base(
         self,

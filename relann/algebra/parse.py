@@ -7,18 +7,22 @@ from dataclasses import replace
 
 from sqlglot import Token, TokenType
 
+from relann.algebra import pql_parse
 from relann.algebra.bodies import QUERY_HEADS
 from relann.algebra.cursor import Cursor
 from relann.algebra.lexing import Lexed, check_brackets, lex, nearest, word
 from relann.algebra.statements import (
+    AddForeignKey,
     CreateLayer,
     CreateModel,
     CreateTask,
     Drop,
+    DropForeignKey,
     Explain,
     LayerArgument,
     Option,
     Passthrough,
+    SetFacts,
     Show,
     Statement,
 )
@@ -26,6 +30,11 @@ from relann.errors import QueryError, Span
 
 _KINDS = ("MODEL", "TASK", "LAYER")
 _PLURALS = tuple(kind + "S" for kind in _KINDS)
+_FACTS = ("KEY", "TIME")
+_NEARLY_FACTS = {
+    "PK": "KEY", "PKEY": "KEY", "PRIMARY_KEY": "KEY", "PRIMARY": "KEY", "ID": "KEY",
+    "TIME_COL": "TIME", "TIME_COLUMN": "TIME", "TIMESTAMP": "TIME", "TS": "TIME",
+}  # fmt: skip
 _HEADS = ("CREATE", "DROP", "SHOW", "EXPLAIN")
 _DUCKDB_KINDS = (
     "DATABASE", "FUNCTION", "INDEX", "MACRO", "PERSISTENT", "SCHEMA", "SECRET", "SEQUENCE",
@@ -113,6 +122,10 @@ def _statement(lexed: Lexed, tokens: list[Token], piece: Span) -> Statement:
             if cursor.take(kind + "S"):
                 cursor.end(f"SHOW {kind}S takes nothing more")
                 return Show(cursor.whole, kind.lower() + "s")
+        if cursor.at("SCHEMA") and len(tokens) == 2:
+            return Show(cursor.whole, "schema")
+    elif cursor.take("ALTER", "TABLE") and (found := _alter(cursor)):
+        return found
     _refuse_near_misses(lexed, tokens)
     return Passthrough(piece, tuple(tokens))
 
@@ -133,6 +146,7 @@ def _create(cursor: Cursor, kind: str, replace: bool) -> Statement:
     if kind == "MODEL":
         return CreateModel(*head, options, cursor.body("the model's query"))
     if cursor.at("PREDICT"):
+        pql_parse.parsed(cursor.lexed, cursor.tokens[cursor.index :])  # errors before anything runs
         return CreateTask(*head, options, None, cursor.rest())
     return CreateTask(*head, options, cursor.body("the task's query"), None)
 
@@ -152,6 +166,64 @@ def _drop(cursor: Cursor, kind: str) -> Drop:
     return Drop(cursor.whole, kind.lower(), name, span, if_exists)
 
 
+def _alter(cursor: Cursor) -> Statement | None:
+    """What is declared of a table; None for what is DuckDB's."""
+    if not cursor.is_table():
+        return None
+    table = cursor.table()
+    whole = cursor.whole
+    if cursor.at("SET", "("):
+        if not _sets_facts(cursor.tokens[cursor.index + 1 :], cursor.lexed):
+            return None
+        check_brackets(cursor.lexed, cursor.tokens)
+        cursor.take("SET")
+        options = _option_list(cursor, "SET")
+        for option in options:
+            if option.name.upper() not in _FACTS:
+                raise QueryError(f"SET takes key and time, not `{option.name}`", option.name_span)
+        cursor.end("ALTER TABLE … SET (…) takes nothing more")
+        return SetFacts(whole, table, options)
+    for word_, what in (("ADD", "REFERENCES"), ("DROP", "")):
+        # the tokenizer takes FOREIGN KEY, with the blanks between, for one word
+        key = cursor.tokens[cursor.index + 1 : cursor.index + 2]
+        if not cursor.at(word_) or [word(t).split() for t in key] != [["FOREIGN", "KEY"]]:
+            continue
+        cursor.take(word_, word(key[0]))
+        check_brackets(cursor.lexed, cursor.tokens)
+        column = cursor.column_in_brackets("foreign key")
+        if not what:
+            cursor.end("DROP FOREIGN KEY takes one column")
+            return DropForeignKey(whole, table, column)
+        if not cursor.take(what):
+            raise cursor.error("expected REFERENCES and a table", cursor.hint((what,)))
+        if not cursor.is_table():
+            raise cursor.error("expected the table that the foreign key refers to")
+        references = cursor.table()
+        to = cursor.column_in_brackets("key") if cursor.at("(") else None
+        cursor.end("the statement should end here")
+        return AddForeignKey(whole, table, column, references, to)
+    return None
+
+
+def _sets_facts(tokens: Sequence[Token], lexed: Lexed) -> bool:
+    """Whether options are ours; raises QueryError where one is nearly so and none is."""
+    names = [
+        token
+        for before, token, after in zip(tokens, tokens[1:], tokens[2:], strict=False)
+        if before.text in ("(", ",") and after.text in ("=", "=>", ")")
+    ]
+    if any(t.text.upper() in _FACTS for t in names):
+        return True
+    for token in names:
+        text = token.text.upper()
+        if meant := _NEARLY_FACTS.get(text, "") or nearest(text, _FACTS, ()):
+            raise QueryError(
+                f"there is no option `{token.text}`. Did you mean `{meant.lower()}`?",
+                lexed.span(token),
+            )
+    return False
+
+
 def _as(cursor: Cursor, wanted: str) -> None:
     if not cursor.take("AS"):
         raise cursor.error(f"expected {wanted}", cursor.hint(("OPTIONS", "AS")))
@@ -161,8 +233,12 @@ def _options(cursor: Cursor) -> tuple[Option, ...]:
     if not cursor.at("OPTIONS"):
         return ()
     cursor.take("OPTIONS")
+    return _option_list(cursor, "OPTIONS")
+
+
+def _option_list(cursor: Cursor, head: str) -> tuple[Option, ...]:
     options: dict[str, Option] = {}
-    cursor.symbol("(", "`(` after OPTIONS")
+    cursor.symbol("(", f"`(` after {head}")
     while not cursor.at(")"):
         token = cursor.word_like("an option's name")
         name, span = token.text.lower(), cursor.lexed.span(token)

@@ -59,16 +59,20 @@ def node_to_sql(
     node: Node,
     held_to_sql: Callable[[Held], str] = _nothing_held,
     known: Mapping[Node, str] | None = None,
+    materialised: bool = False,
+    prefix: str = "s",
 ) -> str:
     """A content-only node as one SELECT; nodes read twice become common table expressions.
 
     `held_to_sql` names the relation that holds the rows of an earlier space, `known` the relations
-    that hold the rows of nodes.
+    that hold the rows of nodes. Names of common tables begin with `prefix`, and `materialised` says
+    that the database is to work out each of them once.
     """
     names = dict(known or {})
     read = list(node.walk(names))
     uses = Counter(source for n in read if n not in names for source in n.sources)
     shared: list[str] = []
+    how = "MATERIALIZED " if materialised else ""
 
     def source(of: Node) -> str:
         return names[of] if of in names else f"({body(of)})"
@@ -80,13 +84,19 @@ def node_to_sql(
             case Scan(table):
                 return f"SELECT {_columns(of)} FROM {table}"
             case Query(sql, _, _, inputs):
-                given = ", ".join(
-                    f"{quoted(name)} AS (SELECT {_columns(of_name)} FROM {source(of_name)})"
-                    for name, of_name in inputs
+                if not inputs:
+                    return f"SELECT {_columns(of)} FROM ({sql})"
+                # two levels, so that a name given to one input may mean a table in another
+                below = ", ".join(
+                    f'"relann input {i}" AS (SELECT {_columns(given)} FROM {source(given)})'
+                    for i, (_, given) in enumerate(inputs)
                 )
-                # deeper than the names given, so that a name may mean a table below
-                whole = f"WITH {given} SELECT * FROM ({sql})" if given else sql
-                return f"SELECT {_columns(of)} FROM ({whole})"
+                names_of = ", ".join(
+                    f'{quoted(name)} AS (SELECT * FROM "relann input {i}")'
+                    for i, (name, _) in enumerate(inputs)
+                )
+                whole = f"WITH {names_of} SELECT * FROM ({sql})"
+                return f"WITH {below} SELECT {_columns(of)} FROM ({whole})"
             case Alias(inner, _):
                 pairs = zip(inner.names, of.names, strict=True)
                 renamed = ", ".join(f"{quoted(old)} AS {quoted(new)}" for old, new in pairs)
@@ -99,11 +109,13 @@ def node_to_sql(
                 return f"SELECT * FROM {source(left)} CROSS JOIN {source(right)}"
             case Join(left, right, kind, Content() as on):
                 return f"SELECT * FROM {source(left)} {_JOINS[kind]} {source(right)} ON {on.sql}"
+            case Aggregate(inner, (_, *_) as by, outputs) if len(outputs) > _WIDE:
+                return _aggregate_by_parts(source(inner), by, outputs)
             case Aggregate(inner, by, outputs):
                 keys = [quoted(k) for k in by]
                 select = ", ".join([*keys, *([_outputs(outputs)] if outputs else [])])
-                if not keys:
-                    return f"SELECT {select or '1 AS one'} FROM {source(inner)}"
+                if not keys:  # one row, also of none
+                    return f"SELECT {select or 'count(*) AS one'} FROM {source(inner)}"
                 return f"SELECT {select} FROM {source(inner)} GROUP BY {', '.join(keys)}"
             case Union(parts):
                 return " UNION ALL ".join(f"SELECT {_columns(p)} FROM {source(p)}" for p in parts)
@@ -114,10 +126,36 @@ def node_to_sql(
     for inner in read:
         if uses[inner] > 1 and inner not in names and not isinstance(inner, Scan | Held):
             text = body(inner)
-            names[inner] = f"s{len(names)}"
-            shared.append(f"{names[inner]} AS ({text})")
-    ctes = f"WITH {', '.join(shared)} " if shared else ""
+            names[inner] = quoted(f"{prefix}{len(names)}")
+            shared.append(f"{names[inner]} AS {how}({text})")
+    between = "\n" if materialised else " "
+    ctes = f"WITH {f',{between}'.join(shared)}{between}" if shared else ""
     return ctes + body(node)
+
+
+_WIDE = 32
+"""How many aggregates a group has at once. The time of DuckDB's hash table grows with the square
+of its width: 640 aggregates over 600,000 rows in 12,800 groups take 25.6 s together, 1.8 s 32 by 32
+and 2.7 s 64 by 64 (DuckDB 2.0.0, 2 cores, 2026-11-21)."""
+
+
+def _aggregate_by_parts(
+    rows: str, by: tuple[str, ...], outputs: tuple[tuple[str, object], ...]
+) -> str:
+    """A group-by of many aggregates as several of a few, joined by the keys."""
+    keys = ", ".join(quoted(k) for k in by)
+    parts, joins = [], ""
+    for number, first in enumerate(range(0, len(outputs), _WIDE)):
+        some = _outputs(outputs[first : first + _WIDE])
+        parts.append(f'"part {number}" AS (SELECT {keys}, {some} FROM "rows" GROUP BY {keys})')
+        if number:
+            same = " AND ".join(
+                f'"part 0".{quoted(k)} IS NOT DISTINCT FROM "part {number}".{quoted(k)}' for k in by
+            )
+            joins += f' JOIN "part {number}" ON {same}'
+    names = [f'"part 0".{quoted(k)}' for k in by] + [quoted(n) for n, _ in outputs]
+    with_ = f'"rows" AS MATERIALIZED (SELECT * FROM {rows}), {", ".join(parts)}'
+    return f'WITH {with_} SELECT {", ".join(names)} FROM "part 0"{joins}'
 
 
 def _columns(node: Node) -> str:

@@ -127,9 +127,47 @@ class Drop(Statement):
 
 @dataclass(frozen=True)
 class Show(Statement):
-    """SHOW MODELS | TASKS | LAYERS; `kind` is `models`, `tasks` or `layers`."""
+    """SHOW MODELS | TASKS | LAYERS | SCHEMA; `kind` is what stands there, in lower case."""
 
     kind: str
+
+
+@dataclass(frozen=True)
+class Named:
+    """The name of a table, as quoted SQL, or of a column, plain; and where it stands."""
+
+    name: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Alter(Statement):
+    """What the ALTER TABLE statements of ours have in common."""
+
+    table: Named
+
+
+@dataclass(frozen=True)
+class SetFacts(Alter):
+    """ALTER TABLE t SET (key = 'column' | NULL, time = 'column' | NULL); one may be missing."""
+
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True)
+class AddForeignKey(Alter):
+    """ALTER TABLE t ADD FOREIGN KEY (column) REFERENCES references [(key)]"""
+
+    column: Named
+    references: Named
+    key: Named | None
+
+
+@dataclass(frozen=True)
+class DropForeignKey(Alter):
+    """ALTER TABLE t DROP FOREIGN KEY (column)"""
+
+    column: Named
 
 
 @dataclass(frozen=True)

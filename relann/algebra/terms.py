@@ -16,6 +16,7 @@ from relann.errors import SchemaError
 _ARRAY = re.compile(r"^(FLOAT|DOUBLE|REAL)\[(\d+)\]$")
 _NUMERIC = re.compile(r"^(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL\(.*\)|FLOAT|REAL|DOUBLE)$")
 _TIME = re.compile(r"^(DATE|TIMESTAMP.*)$")
+_TEXT = re.compile(r"^(VARCHAR|ENUM\b.*)$", re.DOTALL)
 
 
 def array_width(sql_type: str) -> int | None:
@@ -27,6 +28,11 @@ def array_width(sql_type: str) -> int | None:
 def is_numeric(sql_type: str) -> bool:
     """Whether values of the type lift to an embedding of width 1 (booleans do, as 0 and 1)."""
     return bool(_NUMERIC.match(sql_type)) or sql_type == "BOOLEAN"
+
+
+def is_text(sql_type: str) -> bool:
+    """Whether the type is text or an enum."""
+    return bool(_TEXT.match(sql_type))
 
 
 def is_time(sql_type: str) -> bool:

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from relann.algebra.terms import Content, is_numeric
+from relann.algebra.terms import Content, is_numeric, is_text
 from relann.errors import DataError, QueryError, Span, listing
 from relann.provenance.encoders import numbers
 
 Targets = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 _INTEGER = re.compile(r"^U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?$")
-_TEXT = re.compile(r"^(VARCHAR|ENUM\b.*)$", re.DOTALL)
 
 REGRESSION = ("mse", "mae", "huber")
 
@@ -164,7 +163,7 @@ def infer_head(
     train, val = _decoded(train).drop_null(), _decoded(val).drop_null()
     if not len(train):
         raise DataError(f"every label `{label}` among the training rows is NULL")
-    whole, text = bool(_INTEGER.match(label.type)), bool(_TEXT.match(label.type))
+    whole, text = bool(_INTEGER.match(label.type)), is_text(label.type)
     if not (text or is_numeric(label.type)):
         raise QueryError(
             f"label `{label}` is {label.type}; a label is text, boolean or a number", span
@@ -210,7 +209,7 @@ def infer_head(
 def _natural(sql_type: str, width: int, train: pa.Array, val: pa.Array) -> str:
     if width > 1:
         return "cross_entropy"
-    if sql_type == "BOOLEAN" or _TEXT.match(sql_type):
+    if sql_type == "BOOLEAN" or is_text(sql_type):
         return "bce"
     if _INTEGER.match(sql_type):
         met = set(pc.unique(train).to_pylist()) | set(pc.unique(val).to_pylist())

@@ -5,18 +5,56 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Protocol, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails
 
 from relann.errors import QueryError, Span, did_you_mean, listing
 
 Loss = Literal["cross_entropy", "bce", "mse", "mae", "huber"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
+Kind = Literal["gbdt"]
+Provenance = Literal["learned"]
 Metric = Literal["loss", "accuracy", "auroc", "ap", "f1", "log_loss", "mae", "rmse", "r2"]
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
 _Count = Annotated[int, Field(ge=1)]
+_Part = Annotated[float, Field(gt=0, le=1)]
+
+
+def _several(value: object) -> object:
+    """One name or a list of them as a tuple of names."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+_Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
+
+_OF_NETWORKS = {
+    "optimizer": "",
+    "weight_decay": "l2",
+    "momentum": "",
+    "clip": "",
+    "epochs": "rounds",
+    "batch_size": "",
+    "finetune": "",
+    "encoder_lr": "",
+    "provenance": "",
+    "width": "",
+}
+_OF_TREES = {
+    "rounds": "epochs",
+    "leaves": "",
+    "min_rows": "",
+    "subsample": "",
+    "columns": "",
+    "l2": "weight_decay",
+    "exclude": "",
+}
+"""Options of one head only, and what the other head has in their place."""
+
+_LR_OF_TREES = 0.05
 
 
 class Given(Protocol):
@@ -35,7 +73,9 @@ class Given(Protocol):
 class Options(BaseModel):
     """How a model is trained.
 
-    label         the output's content column to predict; needed for training
+    task          what to predict: seeds, labels, splits; the query is evaluated as of each seed
+    regime        of a task: `frozen` or `rolling` (None: as the task has it)
+    label         the output's content column to predict; needed for training without a task
     split         the content column that says 'train', 'val' or 'test' (None: by a hash of the row)
     loss          None: by the label's type and the prediction's width
     optimizer     lr, weight_decay and momentum are its own, `clip` bounds the gradient's norm
@@ -44,10 +84,21 @@ class Options(BaseModel):
     metric        which validation metric is best (None: accuracy, auroc, mae or rmse by the loss)
     provenance    'learned': the query is plain SQL, its tuples have embeddings of this `width`
     finetune      whether pretrained text encoders are trained as well; encoder_lr is their own lr
+    head          'gbdt': boosted trees over content columns; None: the query's own network
+
+    Of trees only, which have an lr of 0.05 unless given:
+
+    rounds        trees, or with several classes trees for each class
+    leaves        of a tree, at most; each has at least min_rows training rows
+    subsample     the share of rows each tree sees; columns is the share of columns
+    l2            what is added to the denominator of a leaf's value
+    exclude       output columns that are no features
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    task: str | None = None
+    regime: Literal["frozen", "rolling"] | None = None
     label: str | None = None
     split: str | None = None
     train: bool = True
@@ -62,10 +113,18 @@ class Options(BaseModel):
     patience: _Count | None = None
     metric: Metric | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    provenance: Literal["learned"] | None = None
+    provenance: Provenance | None = None
     width: _Count = 64
     finetune: bool = False
     encoder_lr: _Positive = 2e-5
+    head: Kind | None = None
+    rounds: _Count = 500
+    leaves: Annotated[int, Field(ge=2, le=131072)] = 31
+    min_rows: _Count = 20
+    subsample: _Part = 1.0
+    columns: _Part = 1.0
+    l2: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    exclude: _Names = ()
 
     _spans: dict[str, Span] = PrivateAttr(default_factory=dict)
 
@@ -86,6 +145,8 @@ class Options(BaseModel):
                     option.name_span,
                 )
         values = {name: _folded(name, option.value) for name, option in own.items()}
+        if values.get("head") == "gbdt":
+            values.setdefault("lr", _LR_OF_TREES)
         try:
             options = cls.model_validate(values)
         except ValidationError as error:
@@ -93,10 +154,27 @@ class Options(BaseModel):
             name = str(first["loc"][0])
             raise QueryError(_message(name, first), own[name].span) from None
         options._spans.update({name: option.span for name, option in own.items()})
+        _check_head(options, own)
         if options.momentum and options.optimizer not in ("sgd", "rmsprop"):
             raise QueryError(
                 f"`momentum` is an option of sgd and rmsprop, not of {options.optimizer}",
                 options.span("momentum"),
+            )
+        for name in ("label", "split"):
+            if options.task is not None and name in values:
+                raise QueryError(
+                    f"the task says what the {name} is; leave `{name}` out", own[name].name_span
+                )
+        if options.regime is not None and options.task is None:
+            raise QueryError(
+                "`regime` says what a task may see; there is no task: OPTIONS (task = …)",
+                options.span("regime"),
+            )
+        if options.provenance is not None and options.task is not None:
+            raise QueryError(
+                "learned provenance knows no time, and the query of a task is evaluated as of its "
+                "seeds: write the network out, or predict a `label` without a task",
+                options.span("provenance"),
             )
         if "encoder_lr" in values and not options.finetune:
             raise QueryError(
@@ -110,6 +188,12 @@ class Options(BaseModel):
             )
         return options
 
+    def for_task(self, label: str, split: str) -> Options:
+        """The same with the label and the split of a task."""
+        made = self.model_copy(update={"label": label, "split": split})
+        made._spans.update(self._spans)
+        return made
+
     @property
     def hidden(self) -> tuple[str, ...]:
         """Output columns that are no input: label and split."""
@@ -120,9 +204,21 @@ class Options(BaseModel):
         return self._spans.get(name)
 
 
+def _check_head(options: Options, given: Mapping[str, Given]) -> None:
+    """Raise QueryError for the first option that the head does not have."""
+    trees = options.head == "gbdt"
+    for name, option in given.items():
+        others = _OF_NETWORKS if trees else _OF_TREES
+        if name in others:
+            have = "trees have" if trees else "a network has"
+            instead = f"; {have} `{others[name]}`" if others[name] else ""
+            of = "is for networks, not for head = 'gbdt'" if trees else "is for head = 'gbdt'"
+            raise QueryError(f"`{name}` {of}{instead}", option.name_span)
+
+
 def _folded(name: str, value: object) -> object:
     """Choices are case-insensitive, names of columns are as written."""
-    choice = name in ("loss", "optimizer", "metric", "provenance")
+    choice = name in ("loss", "optimizer", "metric", "head", "regime", "provenance")
     return value.lower() if choice and isinstance(value, str) else value
 
 
@@ -139,6 +235,7 @@ _TYPES = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "bool_type": "true or false",
+    "tuple_type": "names in a list, ['a', 'b']",
 }
 
 
@@ -158,7 +255,11 @@ def _message(name: str, error: ErrorDetails) -> str:
 
 
 def _choices(name: str) -> tuple[str, ...]:
-    choices: dict[str, object] = {"loss": Loss, "optimizer": Optimizer, "metric": Metric}
-    if name == "provenance":
-        return ("learned",)
+    choices: dict[str, object] = {
+        "loss": Loss,
+        "optimizer": Optimizer,
+        "metric": Metric,
+        "head": Kind,
+        "provenance": Provenance,
+    }
     return get_args(choices[name])

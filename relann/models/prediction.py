@@ -10,6 +10,7 @@ from torch import Tensor
 from relann.algebra.rowmaps import RowMaps
 from relann.errors import DataError, QueryError, did_you_mean
 from relann.models.batches import Part, Sliced, check_predicted
+from relann.models.boosting import Boosted
 from relann.models.metrics import measure, metrics_of
 from relann.models.splits import (
     NAMES,
@@ -25,12 +26,12 @@ from relann.provenance.slices import cut
 
 
 def predict(
-    trained: Trained,
+    trained: Trained | Boosted,
     maps: RowMaps,
     rows: Numbers | None = None,
     batch_size: int | None = None,
 ) -> pa.Table:
-    """The output's content columns (but the split) and the prediction, row for row.
+    """The output's content columns (but split and a task's label) and the prediction, row for row.
 
     `rows` are the output rows asked for (distinct, ascending; None: all); only what they need is
     computed, `batch_size` of them at a time, all at once without it.
@@ -38,13 +39,16 @@ def predict(
     The prediction is `prediction` and, for classes, `probability` and `scores`: `Head.columns` says
     more. A content column of one of these names is left out.
     """
-    prediction_step(maps.plan)
+    if isinstance(trained, Trained):
+        prediction_step(maps.plan)
     scores, valid = _scores(trained, maps, rows, batch_size)
     found = trained.head.columns(scores, valid)
+    options = trained.options
+    left_out = {options.split, *found, *([] if options.task is None else [options.label])}
     columns = {
         name: maps.columns[maps.plan.output, content]
         for name, content in maps.plan.contents
-        if name != trained.options.split and name not in found
+        if name not in left_out
     }
     if rows is not None:
         columns = {name: values.take(pa.array(rows)) for name, values in columns.items()}
@@ -52,7 +56,7 @@ def predict(
 
 
 def evaluate(
-    trained: Trained,
+    trained: Trained | Boosted,
     maps: RowMaps,
     split: str | None = "test",
     batch_size: int | None = None,
@@ -84,7 +88,16 @@ def evaluate(
     )
 
 
-def _rows(trained: Trained, maps: RowMaps, split: str | None) -> Numbers:
+def candidates(trained: Trained | Boosted, maps: RowMaps, split: str | None) -> pa.Table:
+    """The predictions of a split's rows, with what is true of them in the column `right`."""
+    rows = _rows(trained, maps, split)
+    assert trained.options.label is not None
+    label = dict(maps.plan.contents)[trained.options.label]
+    right = maps.columns[maps.plan.output, label].take(pa.array(rows))
+    return predict(trained, maps, rows).append_column("right", right)
+
+
+def _rows(trained: Trained | Boosted, maps: RowMaps, split: str | None) -> Numbers:
     options = trained.options
     assert options.label is not None
     if split is None:
@@ -100,12 +113,14 @@ def _rows(trained: Trained, maps: RowMaps, split: str | None) -> Numbers:
 
 
 def _scores(
-    trained: Trained,
+    trained: Trained | Boosted,
     maps: RowMaps,
     rows: Numbers | None,
     batch_size: int | None,
 ) -> tuple[Tensor, Mask | None]:
     """The prediction's numbers for output rows, and which are not NULL (None: all)."""
+    if isinstance(trained, Boosted):
+        return trained.scores(maps, rows), None
     module = trained.module(maps.plan)
     # cut even where all rows are asked for: what no output needs may hold keys training had not
     chosen = np.arange(maps.counts[maps.plan.output]) if rows is None else rows

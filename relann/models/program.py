@@ -3,38 +3,50 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
+import pyarrow as pa
 from sqlglot import exp
 
 from relann.algebra.annotated import check_plain
 from relann.algebra.asof import Clock, Seeds, as_of
-from relann.algebra.bind import Layers, bind
+from relann.algebra.bind import Generator, Layers, bind
+from relann.algebra.certificate import Certificate, certify
 from relann.algebra.embedded import classes, embedded
 from relann.algebra.engines.protocol import Engine
 from relann.algebra.explain import Profile, explain
-from relann.algebra.lineage import origins, tables_read
+from relann.algebra.lineage import origins, read_with, tables_read
 from relann.algebra.lower import lower
 from relann.algebra.nodes import Map, Node
 from relann.algebra.optimize import Optimised, optimise
 from relann.algebra.plan import Plan
 from relann.algebra.rowmaps import RowMaps, build
+from relann.algebra.sql import node_to_sql
 from relann.algebra.statistics import Statistics
 from relann.algebra.terms import Pretrained, Term
-from relann.errors import QueryError, SchemaError, Span
+from relann.errors import DataError, QueryError, SchemaError, Span
+from relann.models.boosting import features_of
 from relann.models.options import Options
 from relann.models.splits import output_column, prediction_step
 from relann.provenance.pretrained import width
-from relann.schema import Catalog
+from relann.schema import Catalog, Schema
 
 
 @dataclass(frozen=True)
 class AsOf:
-    """For which seeds a query is evaluated, and on which part of the database."""
+    """For which seeds a query is evaluated, and on which part of the database.
+
+    `schema` says which columns are keys, `relations` are further names the query may read, such as
+    the task's labels of the past, `programs` functions that write a query for it.
+    """
 
     seeds: Seeds
     clock: Clock
+    schema: Schema
+    relations: Mapping[str, Callable[[], Node]] = field(default_factory=dict)
+    programs: Mapping[str, Generator] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,7 @@ class Program:
 
     node: Node
     statistics: Statistics
+    moment: AsOf | None = None
 
     @classmethod
     def compile(
@@ -59,13 +72,16 @@ class Program:
 
         With a moment the query is evaluated as of each seed, see `as_of`.
         """
-        node = bind(body, text, catalog, layers, name, hidden, width, moment is not None)
-        if moment is not None:
+        if moment is None:
+            node = bind(body, text, catalog, layers, name, hidden, width)
+        else:
+            further = (moment.relations, moment.programs)
+            node = bind(body, text, catalog, layers, name, (), width, True, *further)
             try:
                 node = as_of(node, moment.seeds, moment.clock)
             except SchemaError as error:
                 raise QueryError(str(error)) from error
-        return cls(node, Statistics(catalog.estimate, catalog.sketch))
+        return cls(node, Statistics(catalog.estimate, catalog.sketch), moment)
 
     @classmethod
     def plain(
@@ -99,8 +115,19 @@ class Program:
         return optimise(self.node, self.statistics)
 
     @cached_property
+    def certificate(self) -> Certificate | None:
+        """The proof that no seed sees a row after its anchor; None where there is no time.
+
+        Of the query as it runs. QueryError where there is none, or where labels are reached.
+        """
+        if self.moment is None:
+            return None
+        return certify(self.optimised.node, self.moment.seeds, self.moment.clock)
+
+    @cached_property
     def plan(self) -> Plan:
-        """What the optimised query lowers to."""
+        """What the optimised query lowers to, once it is proven not to look ahead."""
+        _ = self.certificate
         return lower(self.optimised.node)
 
     @cached_property
@@ -108,13 +135,19 @@ class Program:
         """The tables and views read, as quoted SQL."""
         return tables_read(self.node)
 
-    def check(self, options: Options) -> None:
-        """Raise QueryError where output and options do not fit, before any row is read."""
-        prediction_step(self.plan)
+    def check(self, options: Options, ids: Collection[str] = frozenset()) -> None:
+        """Raise QueryError where output and options do not fit, before any row is read.
+
+        `ids` are output columns that identify rows, which trees leave out.
+        """
+        if options.head is None:
+            prediction_step(self.plan)
         for name, what in ((options.label, "label"), (options.split, "split")):
             if name is not None:
                 output_column(self.plan, name, what, options.span(what))
-        if options.label is not None:
+        if options.head == "gbdt":
+            self._check_features(options, ids)
+        elif options.label is not None:
             self._check_label_unread(options.label, options.span("label"))
         learned = [s.operation for s in self.plan.steps]
         if options.finetune and not any(isinstance(o, Pretrained) for o in learned):
@@ -122,6 +155,20 @@ class Program:
                 "`finetune` trains the encoders of text(…, encoder => …), and the query has none",
                 options.span("finetune"),
             )
+
+    def _check_features(self, options: Options, ids: Collection[str]) -> None:
+        """There must be columns to learn from, none of them computed from the label's own."""
+        features = features_of(self.plan, options, ids)
+        if options.label is None:
+            return
+        for name, read in read_with(self.node, options.label).items():
+            if name in features:
+                raise QueryError(
+                    f"the feature `{name}` reads `{read}`, which the label `{options.label}` comes "
+                    f"from; leave it out with exclude = ['{name}'], or compute the label in a "
+                    "sub-query if that is meant",
+                    options.span("label"),
+                )
 
     def _check_label_unread(self, label: str, span: Span | None) -> None:
         """The outermost SELECT must not compute the prediction from the label's own columns."""
@@ -138,11 +185,38 @@ class Program:
                         )
 
     def explain(self, maps: RowMaps | None = None, profile: Profile | None = None) -> str:
-        """The lifted query, the optimised query and the plan; with `maps` the one that runs."""
+        """The lifted query, the optimised query and the plan; with `maps` the one that runs.
+
+        The leakage certificate as well, where there is time.
+        """
         if maps is None:
-            return explain(self.node, self.optimised, self.plan, self.statistics)
-        counts = maps.counts if profile is None else profile.counts
-        return explain(self.node, self.optimised, maps.plan, self.statistics, counts, profile)
+            told = explain(self.node, self.optimised, self.plan, self.statistics)
+        else:
+            counts = maps.counts if profile is None else profile.counts
+            told = explain(self.node, self.optimised, maps.plan, self.statistics, counts, profile)
+        return told if self.certificate is None else f"{told}\n\n{self.certificate}"
+
+
+def check_one_row_each(program: Program, maps: RowMaps, catalog: Catalog) -> None:
+    """DataError where a query gives a seed, or a seed's item, several rows: which one counts?"""
+    if program.moment is None:
+        return
+    seeds, plan = program.moment.seeds, maps.plan
+    found = maps.counts[plan.output]
+    if seeds.item is None:
+        asked = catalog.value(f"SELECT count(*) FROM ({node_to_sql(seeds.node)})")
+        key = seeds.entity
+    else:
+        contents = dict(plan.contents)
+        names = (seeds.entity, seeds.time, seeds.item)
+        pairs = pa.table({n: maps.columns[plan.output, contents[n]] for n in names})
+        asked = pairs.group_by(list(names)).aggregate([]).num_rows
+        key = f"{seeds.entity}` and `{seeds.item}"
+    if found != asked:
+        raise DataError(
+            f"the query gives {found:,} rows for {asked:,} seeds; it must have one row for each "
+            f"`{key}`: GROUP BY it, or join what it is the key of"
+        )
 
 
 def _scores(node: Node, options: Options, catalog: Catalog) -> int:

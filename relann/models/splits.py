@@ -48,7 +48,8 @@ def prediction_step(plan: Plan) -> int:
     if not plan.values:
         raise QueryError(
             "the model's output has no learned column; one of its columns must be the prediction, "
-            f"and {listing(n for n, _ in plan.contents)} are content"
+            f"and {listing(n for n, _ in plan.contents)} are content. (OPTIONS (head = 'gbdt') "
+            "learns from content.)"
         )
     raise QueryError(
         f"the model's output has {len(plan.values)} learned columns "

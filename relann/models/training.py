@@ -52,6 +52,10 @@ class Trained:
     best_epoch: int | None
     rows: dict[str, int]
 
+    def state(self) -> dict[str, pa.Table]:
+        """What was fitted beside the weights, as tables by name."""
+        return self.encoders.state()
+
     def module(self, plan: Plan) -> QueryModule:
         """The network with these weights, ready to predict."""
         module = QueryModule(plan, self.encoders, self.options.seed)
@@ -134,7 +138,7 @@ class _Labels:
         assert options.label is not None
         column = output_column(maps.plan, options.label, "label", options.span("label"))
         values = maps.columns[maps.plan.output, column]
-        rows = _splits(maps, options, values)
+        rows = labelled_rows(maps, options, values)
         train, val = (values.take(pa.array(rows[name])) for name in ("train", "val"))
         width = maps.plan.steps[prediction_step(maps.plan)].width
         span = options.span("loss") or options.span("label")
@@ -143,7 +147,7 @@ class _Labels:
 
 def _learning(maps: RowMaps, options: Options, labels: _Labels) -> tuple[Learning, Encoders]:
     head, train, val = labels.head, labels.rows["train"], labels.rows["val"]
-    metric = _metric(options, head, len(val))
+    metric = deciding_metric(options, head, len(val))
     reached = cut(maps, train)
     encoders = Encoders.fit(maps.plan, reached.maps, options.finetune)
     module = QueryModule(maps.plan, encoders, options.seed)
@@ -166,8 +170,11 @@ def _untrained(
     return Trained(weights, encoders, head, options, curve, None, counts)
 
 
-def _splits(maps: RowMaps, options: Options, labels: pa.Array) -> dict[str, Numbers]:
-    """The labelled rows of each split; the log says how rows were split and what was left out."""
+def labelled_rows(maps: RowMaps, options: Options, labels: pa.Array) -> dict[str, Numbers]:
+    """The labelled rows of each split; the log says how rows were split and what was left out.
+
+    `labels` are those of every output row. DataError where there are no training rows.
+    """
     assert options.label is not None
     span = options.span("split")
     found = split_rows(maps, options.split, options.label, options.seed, span)
@@ -190,8 +197,12 @@ def _splits(maps: RowMaps, options: Options, labels: pa.Array) -> dict[str, Numb
     return out
 
 
-def _metric(options: Options, head: Head, validated: int) -> str:
-    """Which metric picks the best epoch."""
+def deciding_metric(options: Options, head: Head, validated: int) -> str:
+    """Which metric picks the best epoch.
+
+    `validated` is how many rows there are to measure it on. Raises QueryError for a metric that the
+    loss has not, DataError for patience without validation rows.
+    """
     if not validated and options.patience is not None:
         raise DataError(
             "`patience` waits for a better validation metric, and there are no validation rows"

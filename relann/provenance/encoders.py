@@ -22,8 +22,9 @@ Rows = npt.NDArray[np.int32]
 
 _DAY = 86_400 * 10**6  # microseconds
 _HOUR, _YEAR = 3600.0, 365.25 * 86400.0
-_SCALES = (_HOUR, 86400.0, 7 * 86400.0, 30 * 86400.0, _YEAR)  # seconds
-_GAPS = r"[^\p{L}\p{N}]+"
+SCALES = (_HOUR, 86400.0, 7 * 86400.0, 30 * 86400.0, _YEAR)  # seconds
+GAPS = r"[^\p{L}\p{N}]+"
+"""What stands between words, as both Arrow and DuckDB read it."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def elapsed(seconds: Floats) -> Floats:
     missing = np.isnan(seconds)
     known = np.where(missing, 0, seconds)
     size = np.abs(known)
-    shares = [size / (size + s) for s in _SCALES]
+    shares = [size / (size + s) for s in SCALES]
     return np.stack([*shares, np.log1p(size / 86400) / 8, known < 0, missing], axis=1)
 
 
@@ -251,7 +252,7 @@ def numbers(array: pa.Array, content: Content) -> Floats:
             row = int(np.flatnonzero(bad)[0])
             raise DataError(
                 f"`{content}` is {values[row]} in {int(bad.sum())} of {len(values)} rows; "
-                f"a network needs finite numbers. Leave such rows out or make the value NULL, "
+                f"training needs finite numbers. Leave such rows out or make the value NULL, "
                 f"e.g. CASE WHEN isfinite({content}) THEN {content} END"
             )
     return values
@@ -292,7 +293,7 @@ class Words:
     def of(cls, array: pa.Array, buckets: int) -> Words:
         """Runs of letters and digits in lower case, each hashed to one of `buckets`; NULL: none."""
         coded = _plain(array).dictionary_encode(null_encoding="encode")
-        split = pc.split_pattern_regex(pc.utf8_lower(coded.dictionary.fill_null("")), _GAPS)
+        split = pc.split_pattern_regex(pc.utf8_lower(coded.dictionary.fill_null("")), GAPS)
         words = pc.list_flatten(split).dictionary_encode()
         text = pc.list_parent_indices(split).to_numpy(zero_copy_only=False)
         code = words.indices.to_numpy(zero_copy_only=False)
@@ -318,8 +319,14 @@ class Words:
 
 
 def _word_hashes(words: pa.Array) -> npt.NDArray[np.uint64]:
+    """The last 64 bits of MD5 of each text, DuckDB's `md5_number_lower`: the same everywhere."""
+    digests = [hashlib.md5(w.encode(), usedforsecurity=False).digest() for w in words.to_pylist()]
+    return np.frombuffer(b"".join(digests), dtype="<u8")[1::2]
+
+
+def _text_hashes(texts: pa.Array) -> npt.NDArray[np.uint64]:
     """64 bits of BLAKE2b of each text: the same in every process, version and machine."""
-    digests = [hashlib.blake2b(w.encode(), digest_size=8).digest() for w in words.to_pylist()]
+    digests = [hashlib.blake2b(w.encode(), digest_size=8).digest() for w in texts.to_pylist()]
     return np.frombuffer(b"".join(digests), dtype="<u8")
 
 
@@ -353,7 +360,7 @@ def _hashed_text(array: pa.Array) -> npt.NDArray[np.uint64]:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         texts = pa.array([None if v is None else repr(v) for v in array.to_pylist()], pa.string())
     coded = texts.dictionary_encode(null_encoding="encode")
-    known = _word_hashes(coded.dictionary.fill_null("\0NULL"))
+    known = _text_hashes(coded.dictionary.fill_null("\0NULL"))
     found: npt.NDArray[np.uint64] = known[coded.indices.to_numpy(zero_copy_only=False)]
     return found
 

@@ -11,13 +11,14 @@ import pytest
 from sqlglot.dialects import DuckDB
 
 from relann.algebra.asof import Clock, Seeds, as_of
-from relann.algebra.bind import bind
-from relann.algebra.nodes import Column, Node, Query
+from relann.algebra.bind import Layers, bind
+from relann.algebra.nodes import Aggregate, Column, Node, Query
 from relann.algebra.sql import node_to_sql
 from relann.errors import QueryError, SchemaError
 from relann.schema import Catalog
 
 TIMES = {'"orders"': "ts", '"product"': "added", '"follows"': "t"}
+TIMES |= {f'"main".{table}': time for table, time in TIMES.items()}
 SEEDS = Seeds(
     Query(
         "SELECT * FROM seeds",
@@ -66,11 +67,11 @@ def shop(seed: int) -> duckdb.DuckDBPyConnection:
     return con
 
 
-def timed(con: duckdb.DuckDBPyConnection, sql: str) -> Node:
+def timed(con: duckdb.DuckDBPyConnection, sql: str, layers: Layers = lambda name: None) -> Node:
     dialect = DuckDB()
     (body,) = dialect.parser().parse(dialect.tokenize(sql), sql)
     assert body is not None
-    return bind(body, sql, Catalog(con), timed=True)
+    return bind(body, sql, Catalog(con), layers, timed=True)
 
 
 @lru_cache
@@ -159,6 +160,18 @@ QUERIES = {
         SELECT c.id AS cid, x.n, x.d FROM customer c JOIN (
             SELECT cid, n, epoch(anchor() - last) AS d FROM g ORDER BY n DESC, cid LIMIT 3) x
         ON x.cid = c.id""",
+    "left to the database, the anchor only": """
+        SELECT c.id AS cid, x.yr FROM customer c CROSS JOIN (
+            SELECT year(anchor()) AS yr ORDER BY 1 LIMIT 1) x""",
+    "left to the database, named by schema": """
+        SELECT c.id AS cid, x.n FROM customer c JOIN (
+            SELECT o.cid, count(*) AS n FROM main.orders o JOIN main.big ON big.cid = o.cid
+            GROUP BY o.cid ORDER BY n DESC, o.cid LIMIT 3) x ON x.cid = c.id""",
+    "left to the database, a WITH query named like the table": """
+        SELECT c.id AS cid, x.n FROM customer c JOIN (
+            WITH orders AS (SELECT * FROM orders WHERE amount > .1)
+            SELECT cid, count(*) AS n FROM orders WHERE amount > (SELECT avg(amount) FROM orders)
+            GROUP BY cid ORDER BY n DESC, cid LIMIT 2) x ON x.cid = c.id""",
     "as of another time": """
         SELECT o.cid, q.k, q.a FROM (SELECT cid, max(ts) AS last FROM orders GROUP BY cid) o
         ASOF JOIN (SELECT dst AS cid, t, src AS k, src * 1.0 AS a FROM follows
@@ -231,12 +244,24 @@ def test_groups_are_computed_once_for_each_version() -> None:
     assert len(con.execute(node_to_sql(lifted)).fetchall()) == 99
 
 
+def test_a_chain_of_left_joins_asks_once() -> None:
+    """What the first relation is asked for is what the second is: the left side's keys."""
+    con = shop(0)
+    sql = """
+        WITH g AS (SELECT cid, count(*) AS n, max(anchor()) AS now FROM orders GROUP BY cid)
+        SELECT c.id AS cid, a.n, b.n AS m FROM customer c
+        LEFT JOIN g a ON a.cid = c.id LEFT JOIN g b ON b.cid = c.id"""
+    lifted = as_of(timed(con, sql), SEEDS, Clock(TIMES.get))
+    groups = [n for n in lifted.walk() if isinstance(n, Aggregate) and n.outputs]
+    assert len(groups) == 1
+
+
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
         ("SELECT id FROM customer", r"no content column of that name; it has id"),
         ("SELECT cid, count(*) AS n FROM read_csv('x.csv') GROUP BY cid", r"no table of the data"),
-        ("SELECT cid, count(*) AS n FROM 'x.parquet' GROUP BY cid", r"no table of the data"),
+        ("SELECT cid, count(*) AS n FROM 'x.parquet' GROUP BY cid", r"no table `x.parquet`"),
         ("SELECT cid FROM relann.labels", r"labels are there"),
     ],
 )

@@ -13,12 +13,15 @@ from sqlglot import exp
 from relann.algebra.lexing import lex
 from relann.algebra.parse import explanation, statements
 from relann.algebra.statements import (
+    AddForeignKey,
     CreateLayer,
     CreateModel,
     CreateTask,
     Drop,
+    DropForeignKey,
     Explain,
     Passthrough,
+    SetFacts,
     Show,
 )
 from relann.algebra.table_calls import TableCall, table_function_calls
@@ -178,6 +181,56 @@ class TestHeads:
         assert statements(text) == []
 
 
+class TestAlter:
+    def test_key_and_time(self):
+        found = one('alter table s."my ""t" set (KEY = \'Order ID\', time = NULL) ;')
+        assert isinstance(found, SetFacts)
+        assert found.table.name == '"s"."my ""t"'
+        assert cut(found.table.span) == 's."my ""t"'
+        assert [(o.name, o.value) for o in found.options] == [("key", "Order ID"), ("time", None)]
+        assert [o.value for o in one('ALTER TABLE t SET (time = "a b")').options] == ["a b"]
+
+    def test_foreign_keys(self):
+        found = one('ALTER TABLE t ADD foreign  /* a */\n key ("a b") REFERENCES s.u (k)')
+        assert isinstance(found, AddForeignKey)
+        assert (found.table.name, found.column.name, found.key.name) == ('"t"', "a b", "k")
+        assert (found.references.name, cut(found.references.span)) == ('"s"."u"', "s.u")
+        assert one("ALTER TABLE t ADD FOREIGN KEY (a) REFERENCES u").key is None
+        found = one("ALTER TABLE t DROP FOREIGN KEY (a)")
+        assert isinstance(found, DropForeignKey)
+        assert cut(found.column.span) == "a"
+
+    def test_show_schema(self):
+        assert one("show SCHEMA").kind == "schema"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "ALTER TABLE t SET PARTITIONED BY (key)",
+            "ALTER TABLE t SET SORTED BY (time)",
+            "ALTER TABLE t SET (compression = 'zstd', x = [a, time, b])",
+            "ALTER TABLE t ADD COLUMN key INTEGER",
+            "ALTER TABLE t ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES u (k)",
+            "ALTER TABLE t ADD PRIMARY KEY (a)",
+            "ALTER TABLE t DROP key",
+            "ALTER TABLE t RENAME time TO key",
+            "ALTER TABLE t ALTER time SET DEFAULT (now())",
+            "ALTER TABLE IF EXISTS t SET (key = a)",
+            "ALTER VIEW v RENAME TO w",
+            "ALTER TABLE",
+            "ALTER TABLE t",
+            "ALTER TABLE t SET",
+            "ALTER TABLE t SET (",
+            "SHOW SCHEMAS",
+            'SHOW "schema"',
+            "SHOW SCHEMA FROM a",
+        ],
+    )
+    def test_all_else_is_duckdbs(self, text):
+        found = one(text)
+        assert isinstance(found, Passthrough) and found.sql == text
+
+
 class TestBodies:
     def test_positions_are_those_of_the_whole_text(self):
         text = "SELECT 'ü🙂';\nCREATE MODEL m AS SELECT linear(p.x, 16) AS z FROM paper p"
@@ -305,6 +358,19 @@ class TestMistakes:
             ("CREATE OR REPLACE LAYR f() AS SELECT 1", "Did you mean `LAYER`?", "LAYR"),
             ("CREATE TEMP MODEL m AS SELECT 1", "cannot be temporary", "TEMP"),
             ("DORP MODEL m", "Did you mean `DROP`?", "DORP"),
+            ("ALTER TABLE t SET (tiem = a)", "Did you mean `time`?", "tiem"),
+            ("ALTER TABLE t SET (pkey = a)", "Did you mean `key`?", "pkey"),
+            ("ALTER TABLE t SET (key = a, x = b)", "key and time, not `x`", "x"),
+            ("ALTER TABLE t SET (key = a, key = b)", "given twice", "key"),
+            ("ALTER TABLE t SET ('key' = a)", "without quotes", "'key'"),
+            ("ALTER TABLE t SET (key => a)", "written with `=`", "=>"),
+            ("ALTER TABLE t SET (key = a", "never closed", "("),
+            ("ALTER TABLE t SET (key = a) x", "takes nothing more", "x"),
+            ("ALTER TABLE t ADD FOREIGN KEY a REFERENCES u", "the column of the foreign key", "a"),
+            ("ALTER TABLE t ADD FOREIGN KEY (a, b) REFERENCES u", "has one column", ","),
+            ("ALTER TABLE t ADD FOREIGN KEY (a) REFERENCES", "expected the table", ""),
+            ("ALTER TABLE t ADD FOREIGN KEY (a) REFERENCES u (b) c", "end here", "c"),
+            ("ALTER TABLE t DROP FOREIGN KEY (a) CASCADE", "takes one column", "CASCADE"),
             ("SHWO MODELS", "Did you mean `SHOW`?", "SHWO"),
         ],
     )

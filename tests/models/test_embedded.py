@@ -82,6 +82,13 @@ def test_rows_training_never_saw_have_an_annotation(con: Session) -> None:
     }  # fmt: skip
 
 
+def test_as_sql(con: Session) -> None:
+    """Like any network, checked against torch."""
+    con.sql(f"CREATE MODEL m {LEARNED} AS {BARE}")
+    ((sql,),) = con.sql("SELECT sql FROM ml_to_sql('m')")
+    assert len(con.sql(sql)) == len(con.sql("SELECT * FROM ml_predict('m')"))
+
+
 def test_more_classes_later_leave_the_model_usable(con: Session) -> None:
     """The head is as wide as it was trained."""
     con.sql(f"CREATE MODEL m {LEARNED} AS SELECT id, y FROM item")
@@ -93,6 +100,9 @@ def test_more_classes_later_leave_the_model_usable(con: Session) -> None:
     ("options", "query", "message"),
     [
         ("provenance = 'learnt', label = 'y'", "SELECT id, y FROM node", "Did you mean `learned`"),
+        ("provenance = 'learned', task = 't'", "SELECT id, y FROM node", "knows no time"),
+        ("provenance = 'learned', head = 'gbdt', label = 'y'", "SELECT id, y FROM node",
+         "`provenance` is for networks"),
         ("width = 3, label = 'y'", "SELECT id, y FROM node", "`width` is that of learned"),
         ("provenance = 'learned', label = 'y'", "SELECT id, y, embedding(id, 2) AS e FROM node",
          "the query is plain"),

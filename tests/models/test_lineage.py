@@ -139,6 +139,67 @@ def test_no_such_row(con: Session) -> None:
     assert lineage(con, "id => -1") == []
 
 
+BY_CUSTOMER = (
+    "CREATE MODEL m OPTIONS (task = 'spend', epochs = 3) AS "
+    "SELECT c.id, coalesce(sum(linear(o.total, 1)), 0) AS z "
+    "FROM customers c LEFT JOIN orders o ON o.customer = c.id GROUP BY c.id"
+)
+
+
+@pytest.fixture
+def shop() -> Session:
+    """Five customers, an order a day, and what they spend in twenty days."""
+    session = relann.connect()
+    session.sql(
+        "CREATE TABLE customers (id INTEGER PRIMARY KEY);"
+        "INSERT INTO customers FROM range(5);"
+        "CREATE TABLE orders (oid INTEGER PRIMARY KEY, customer INTEGER, ts TIMESTAMP, "
+        " total INTEGER);"
+        "INSERT INTO orders SELECT i, i % 5, TIMESTAMP '2020-01-01' + INTERVAL (i) DAY, 1 + i % 7 "
+        "FROM range(120) t(i);"
+        "ALTER TABLE orders SET (time = ts);"
+        "CREATE TASK spend AS PREDICT SUM(orders.total, 0, 20, days) FOR EACH customers.id"
+    )
+    return session
+
+
+def test_a_task_s_model_at_the_time_of_its_seeds(shop: Session) -> None:
+    """Only what was known by then made the prediction; the seeds themselves are no tuples."""
+    shop.sql(BY_CUSTOMER)
+    seed = "id => 3, anchor => TIMESTAMP '2020-02-09'"
+    ((whole,),) = shop.sql(
+        "SELECT prediction FROM ml_predict('m') WHERE id = 3 AND anchor = TIMESTAMP '2020-02-09'"
+    )
+    found = lineage(shop, seed)
+    known = shop.sql("SELECT oid FROM orders WHERE customer = 3 AND ts <= '2020-02-09'")
+    assert {k for t, k, *_ in found if t == "orders"} == {str(k) for (k,) in known}
+    assert {(t, k) for t, k, *_ in found if t != "orders"} == {("customers", "3")}
+    assert sum(c for t, *_, c in found if t == "orders") == pytest.approx(whole, abs=1e-4)
+
+
+def test_past_labels_are_tuples(shop: Session) -> None:
+    """Named by their content, as they are stored nowhere as such."""
+    shop.sql(
+        "CREATE MODEL m OPTIONS (task = 'spend', epochs = 3) AS "
+        "SELECT c.id, coalesce(sum(linear(s.label, 1)), 0) AS z "
+        "FROM customers c LEFT JOIN spend s ON s.id = c.id GROUP BY c.id"
+    )
+    found = lineage(shop, "id => 3, anchor => TIMESTAMP '2020-02-09'")
+    ((name, key),) = [(t, k) for t, k, path, *_ in found if path == "s"]
+    assert name.startswith("(SELECT")
+    assert key.startswith("(3,2020-01-20")
+
+
+def test_trees_have_no_lineage(con: Session) -> None:
+    """They have importance."""
+    con.sql(
+        "CREATE MODEL m OPTIONS (head = 'gbdt', label = 'label', rounds = 2, min_rows = 1) AS "
+        "SELECT id, x, label FROM papers"
+    )
+    with pytest.raises(QueryError, match="ml_importance"):
+        con.sql("SELECT * FROM ml_lineage('m', id => 3)")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,0 +1,1 @@
+"""Query programs on RelBench's tasks, judged by RelBench's own evaluator."""

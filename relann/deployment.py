@@ -1,0 +1,135 @@
+"""A trained model as plain SQL in its database, checked against torch on the spot."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from relann.algebra.rowmaps import RowMaps
+from relann.algebra.terms import quoted
+from relann.duckdb_errors import duckdb_error_text
+from relann.errors import DataError, PlanError
+from relann.models.head_sql import head_to_sql
+from relann.models.prediction import predict
+from relann.models.program import Program
+from relann.models.splits import Numbers
+from relann.models.training import Trained
+from relann.provenance.to_sql import query_to_sql
+from relann.store import ModelRecord, Store
+
+log = logging.getLogger("relann")
+
+SAMPLE = 1000
+"""How many predictions are compared with torch's, and all that have their content."""
+TOLERANCE = 1e-4
+"""The largest difference allowed, as a share of the largest of the numbers compared."""
+
+
+def deploy(
+    connection: duckdb.DuckDBPyConnection,
+    store: Store,
+    record: ModelRecord,
+    program: Program,
+    trained: Trained,
+    maps: RowMaps,
+) -> str:
+    """The SELECT that gives what the model predicts, on the rows there are when it runs.
+
+    Its weights and vocabularies are put into tables beside the models. Raises DataError where the
+    database is read-only or a term has no form in SQL, PlanError where SQL and torch differ; then
+    nothing is kept.
+    """
+    node = program.optimised.node
+    arrays = {name: tensor.numpy() for name, tensor in trained.weights.items()}
+    expanded = query_to_sql(
+        node, arrays, trained.encoders, lambda what: store.table_of(record, what)
+    )
+    (scores,) = expanded.embeddings.values()
+    contents = [c.name for c in node.columns if not c.learned and c.name != trained.options.split]
+    sql = head_to_sql(trained.head, expanded.sql, scores, contents)
+    tables = {store.table_of(record, what): table for what, table in expanded.tables.items()}
+    with store.keeping(tables):
+        expected = predict(trained, maps, _sample(connection, maps))
+        difference = _difference(connection, sql, expected)
+        what = f"the SQL of model `{record.name}`"
+        if difference > TOLERANCE:
+            raise PlanError(f"{what} differs from torch by {difference:.1e} of the largest number")
+        told = f"{what} and torch differ by at most %.1e of the largest number, in %d rows"
+        log.info(told, difference, expected.num_rows)
+    return sql
+
+
+def _sample(connection: duckdb.DuckDBPyConnection, maps: RowMaps) -> Numbers | None:
+    """Some output rows, and all whose content is that of one of them; None: all rows."""
+    rows = maps.counts[maps.plan.output]
+    if rows <= SAMPLE:
+        return None
+    contents = {n: maps.columns[maps.plan.output, c] for n, c in maps.plan.contents}
+    output = pa.table({**contents, "#row": pa.array(np.arange(rows))})
+    chosen = output.take(pa.array(np.linspace(0, rows - 1, SAMPLE).astype(np.int64)))
+    same = _same(list(contents))
+    connection.register("relann output", output)
+    connection.register("relann chosen", chosen)
+    try:
+        found = connection.sql(
+            f'SELECT "#row" FROM "relann output" a SEMI JOIN "relann chosen" b ON {same} ORDER BY 1'
+        ).to_arrow_table()
+    finally:
+        connection.unregister("relann output")
+        connection.unregister("relann chosen")
+    numbers: Numbers = found.column(0).to_numpy()
+    return numbers
+
+
+def _same(names: Sequence[str]) -> str:
+    pairs = [f"a.{quoted(n)} IS NOT DISTINCT FROM b.{quoted(n)}" for n in names]
+    return " AND ".join(pairs) or "TRUE"
+
+
+def _difference(connection: duckdb.DuckDBPyConnection, sql: str, expected: pa.Table) -> float:
+    """How far predictions lie apart at most, by the size of the largest.
+
+    Rows of one content are compared by how many there are, how many NULLs among these, and by their
+    mean. Infinite where any of the first two differ.
+    """
+    names = expected.column_names
+    column = next(n for n in ("scores", "probability", "prediction") if n in names)
+    contents = [n for n in names if n not in ("scores", "probability", "prediction")]
+    kind = expected.schema.field(column).type
+    first, width = quoted(column), 1
+    if pa.types.is_list(kind):
+        known = expected.column(column).drop_null()
+        width = len(known[0]) if len(known) else 1
+        elements = [f"{first}[{i + 1}]" for i in range(width)]
+    else:
+        elements = [first]
+    keys = [quoted(c) for c in contents]
+    means = ", ".join(f"coalesce(avg({e}), 0) AS m{i}" for i, e in enumerate(elements))
+    grouped = (
+        f"SELECT {', '.join([*keys, 'count(*) AS rows', f'count({first}) AS known', means])} "
+        "FROM {} " + (f"GROUP BY {', '.join(keys)}" if keys else "")
+    )
+    mine, theirs = grouped.format(f"({sql})"), grouped.format('"relann expected"')
+    apart = [f"max(abs(a.m{i} - b.m{i}))" for i in range(width)]
+    sizes = [f"max(abs(b.m{i}))" for i in range(width)]
+    connection.register("relann expected", expected)
+    try:
+        ((wrong, far, size),) = connection.execute(
+            f"WITH a AS ({mine}), b AS ({theirs}) "
+            "SELECT count(*) FILTER (WHERE (a.rows = b.rows AND a.known = b.known) IS NOT TRUE), "
+            f"greatest({', '.join(apart)}), greatest({', '.join(sizes)}) "
+            f"FROM b LEFT JOIN a ON {_same(contents)}"
+        ).fetchall()
+    except duckdb.Error as error:
+        raise DataError(f"the model's SQL does not run: {duckdb_error_text(error)}") from error
+    finally:
+        with suppress(duckdb.Error):  # a query that failed has ended the transaction
+            connection.unregister("relann expected")
+    if wrong:
+        return float("inf")
+    return float(far or 0) / (float(size or 0) or 1)

@@ -1,0 +1,9 @@
+"""Query text for a whole schema: what a person would write, and may edit."""
+
+from __future__ import annotations
+
+from relann.models.generators.dfs import dfs
+from relann.models.generators.program import Target
+from relann.models.generators.sage import sage
+
+__all__ = ["Target", "dfs", "sage"]

@@ -1,0 +1,287 @@
+-- case: sage
+SELECT 'sage', {'width': 16};
+-- | WITH
+-- |   -- rows of customer as vectors
+-- |   customer_0 AS (
+-- |     SELECT t.id, features(t, 16, exclude => [id]) AS z
+-- |     FROM customer t
+-- |   ),
+-- |   -- rows of orders as vectors
+-- |   orders_0 AS (
+-- |     SELECT t.oid, t.cid, t.pid, t.eid, t.ts, features(t, 16, exclude => [oid, cid, pid, eid, ts]) AS z
+-- |     FROM orders t
+-- |   ),
+-- |   -- avg of orders that name a row of customer by cid
+-- |   orders_by_cid_1 AS (
+-- |     SELECT c.cid, avg(c.z) + avg(time_since(c.ts, 16)) AS z
+-- |     FROM orders_0 c
+-- |     GROUP BY c.cid
+-- |   ),
+-- |   -- customer after 1 hop
+-- |   customer_1 AS (
+-- |     SELECT t.id,
+-- |       relu(layer_norm(linear(t.z, 16)
+-- |         + coalesce(linear(m1.z, 16, bias => false), 0))) AS z
+-- |     FROM customer_0 t
+-- |     LEFT JOIN orders_by_cid_1 m1 ON m1.cid = t.id
+-- |   ),
+-- |   -- rows of review as vectors
+-- |   review_0 AS (
+-- |     SELECT t.oid, t.t, features(t, 16, exclude => [oid, t]) AS z
+-- |     FROM review t
+-- |   ),
+-- |   -- avg of review that name a row of orders by oid
+-- |   review_by_oid_1 AS (
+-- |     SELECT c.oid, avg(c.z) AS z
+-- |     FROM review_0 c
+-- |     GROUP BY c.oid
+-- |   ),
+-- |   -- rows of product as vectors
+-- |   product_0 AS (
+-- |     SELECT t.pid, features(t, 16, exclude => [pid]) AS z
+-- |     FROM product t
+-- |   ),
+-- |   -- rows of event as vectors
+-- |   event_0 AS (
+-- |     SELECT t.eid, t.at, features(t, 16, exclude => [eid, at]) AS z
+-- |     FROM event t
+-- |   ),
+-- |   -- orders after 1 hop; JOIN, as each row's event is known when the row is
+-- |   orders_1 AS (
+-- |     SELECT t.oid, t.cid, t.pid, t.eid, t.ts,
+-- |       relu(layer_norm(linear(t.z, 16)
+-- |         + coalesce(linear(m1.z, 16, bias => false), 0)
+-- |         + coalesce(linear(p1.z, 16, bias => false), 0)
+-- |         + coalesce(linear(p2.z, 16, bias => false), 0)
+-- |         + linear(p3.z, 16, bias => false))) AS z
+-- |     FROM orders_0 t
+-- |     LEFT JOIN review_by_oid_1 m1 ON m1.oid = t.oid
+-- |     LEFT JOIN customer_0 p1 ON t.cid = p1.id
+-- |     LEFT JOIN product_0 p2 ON t.pid = p2.pid
+-- |     JOIN event_0 p3 ON t.eid = p3.eid
+-- |   ),
+-- |   -- avg of orders that name a row of customer by cid
+-- |   orders_by_cid_2 AS (
+-- |     SELECT c.cid, avg(c.z) + avg(time_since(c.ts, 16)) AS z
+-- |     FROM orders_1 c
+-- |     GROUP BY c.cid
+-- |   ),
+-- |   -- customer after 2 hops
+-- |   customer_2 AS (
+-- |     SELECT t.id,
+-- |       relu(layer_norm(linear(t.z, 16)
+-- |         + coalesce(linear(m1.z, 16, bias => false), 0))) AS z
+-- |     FROM customer_1 t
+-- |     LEFT JOIN orders_by_cid_2 m1 ON m1.cid = t.id
+-- |   )
+-- | SELECT e.id AS cid, linear(e.z, 1) AS logit
+-- | FROM customer_2 e
+
+-- case: sage, the latest neighbours, two aggregates, all times
+SELECT 'sage', {'layers': 1, 'width': 8, 'aggregate': ['avg', 'max'], 'neighbours': 10, 'relative_time': 'all', 'dropout': 1e-1, 'out': 3};
+-- | WITH
+-- |   -- rows of customer as vectors
+-- |   customer_0 AS (
+-- |     SELECT t.id, features(t, 8, exclude => [id]) AS z
+-- |     FROM customer t
+-- |   ),
+-- |   -- rows of orders as vectors
+-- |   orders_0 AS (
+-- |     SELECT t.oid, t.cid, t.pid, t.eid, t.ts, features(t, 8, exclude => [oid, cid, pid, eid, ts]) AS z
+-- |     FROM orders t
+-- |   ),
+-- |   -- the latest rows of orders for each cid
+-- |   latest_orders_cid_1 AS (
+-- |     SELECT c.cid, c.ts, c.z
+-- |     FROM orders_0 c
+-- |     QUALIFY row_number() OVER (PARTITION BY c.cid ORDER BY c.ts DESC, c.oid DESC) <= 10
+-- |   ),
+-- |   -- avg and max of the latest 10 orders that name a row of customer by cid
+-- |   orders_by_cid_1 AS (
+-- |     SELECT c.cid, avg(c.z) + avg(time_since(c.ts, 8)) AS z_avg, max(c.z + time_since(c.ts, 8)) AS z_max
+-- |     FROM latest_orders_cid_1 c
+-- |     GROUP BY c.cid
+-- |   ),
+-- |   -- customer after 1 hop
+-- |   customer_1 AS (
+-- |     SELECT t.id,
+-- |       dropout(relu(layer_norm(linear(t.z, 8)
+-- |         + coalesce(linear(m1.z_avg, 8, bias => false), 0)
+-- |         + coalesce(linear(m1.z_max, 8, bias => false), 0))), 0.1) AS z
+-- |     FROM customer_0 t
+-- |     LEFT JOIN orders_by_cid_1 m1 ON m1.cid = t.id
+-- |   )
+-- | SELECT e.id AS cid, linear(e.z, 3) AS logit
+-- | FROM customer_1 e
+
+-- case: sage without layers
+SELECT 'sage', {'layers': 0};
+-- | WITH
+-- |   -- rows of customer as vectors
+-- |   customer_0 AS (
+-- |     SELECT t.id, features(t, 64, exclude => [id]) AS z
+-- |     FROM customer t
+-- |   )
+-- | SELECT e.id AS cid, linear(e.z, 1) AS logit
+-- | FROM customer_0 e
+
+-- case: dfs
+SELECT 'dfs', {'windows': ['90 days', NULL], 'last': [3], 'aggregates': ['count', 'avg', 'mode', 'last', 'trend'], 'categories': 2};
+-- | WITH
+-- |   -- orders among those of the same row of event
+-- |   orders_within_eid AS (
+-- |     SELECT c.oid, c.eid,
+-- |       CASE WHEN c.amount::DOUBLE IS NOT NULL THEN percent_rank() OVER (PARTITION BY c.eid, c.amount::DOUBLE IS NULL ORDER BY c.amount::DOUBLE) END AS amount_rank,
+-- |       c.amount::DOUBLE - avg(c.amount::DOUBLE) OVER (PARTITION BY c.eid) AS amount_diff
+-- |     FROM orders c
+-- |   ),
+-- |   -- review of each row of orders
+-- |   orders_review AS (
+-- |     SELECT g.oid, count(*) AS n, avg(g.stars::DOUBLE) AS avg_stars
+-- |     FROM review g
+-- |     GROUP BY g.oid
+-- |   ),
+-- |   -- rows of orders, with their age
+-- |   orders_rows AS (
+-- |     SELECT c.cid, epoch(anchor() - c.ts) / 86400 AS age, c.ts > anchor() - INTERVAL 90 DAY AS in_90d,
+-- |       exp(-epoch(anchor() - c.ts) / 86400 / 365) AS w_1y,
+-- |       row_number() OVER (PARTITION BY c.cid ORDER BY c.ts DESC, c.oid DESC) AS k,
+-- |       c.amount::DOUBLE AS amount, c.status AS status, v1.amount_rank AS amount_rank,
+-- |       v1.amount_diff AS amount_diff, p2.brand AS product_brand, p2.price::DOUBLE AS product_price,
+-- |       p3.size::DOUBLE AS event_size, coalesce(g1.n, 0)::DOUBLE AS review_count,
+-- |       g1.avg_stars AS review_avg_stars
+-- |     FROM orders c
+-- |     LEFT JOIN orders_within_eid v1 ON v1.oid = c.oid AND v1.eid = c.eid
+-- |     LEFT JOIN product p2 ON p2.pid = c.pid
+-- |     LEFT JOIN event p3 ON p3.eid = c.eid
+-- |     LEFT JOIN orders_review g1 ON g1.oid = c.oid
+-- |   ),
+-- |   -- orders of each row of customer, by cid
+-- |   orders_history AS (
+-- |     SELECT o.id, count(*) FILTER (r.in_90d) AS orders_count_90d, count(r.cid) AS orders_count,
+-- |       sum(r.w_1y) AS orders_count_decay1y, max(r.amount) FILTER (r.k = 1) AS orders_last_amount,
+-- |       avg(r.amount) FILTER (r.in_90d) AS orders_avg_amount_90d,
+-- |       nullif(regr_slope(r.amount, -r.age) FILTER (r.in_90d), 'nan'::DOUBLE) AS orders_trend_amount_90d,
+-- |       avg(r.amount) AS orders_avg_amount,
+-- |       nullif(regr_slope(r.amount, -r.age), 'nan'::DOUBLE) AS orders_trend_amount,
+-- |       avg(r.amount) FILTER (r.k <= 3) AS orders_avg_amount_last3,
+-- |       nullif(regr_slope(r.amount, -r.age) FILTER (r.k <= 3), 'nan'::DOUBLE) AS orders_trend_amount_last3,
+-- |       sum(r.amount * r.w_1y) / nullif(sum(r.w_1y) FILTER (r.amount IS NOT NULL), 0) AS orders_avg_amount_decay1y,
+-- |       max(r.status) FILTER (r.k = 1) AS orders_last_status,
+-- |       mode(r.status ORDER BY r.status) AS orders_mode_status,
+-- |       count(*) FILTER (r.status = 'a' AND r.in_90d) AS orders_status_is_a_90d,
+-- |       count(*) FILTER (r.status = 'b' AND r.in_90d) AS orders_status_is_b_90d,
+-- |       count(*) FILTER (r.status = 'a') AS orders_status_is_a,
+-- |       count(*) FILTER (r.status = 'b') AS orders_status_is_b,
+-- |       count(*) FILTER (r.status = 'a' AND r.k <= 3) AS orders_status_is_a_last3,
+-- |       count(*) FILTER (r.status = 'b' AND r.k <= 3) AS orders_status_is_b_last3,
+-- |       max(r.amount_rank) FILTER (r.k = 1) AS orders_last_amount_rank,
+-- |       avg(r.amount_rank) FILTER (r.in_90d) AS orders_avg_amount_rank_90d,
+-- |       avg(r.amount_rank) AS orders_avg_amount_rank,
+-- |       avg(r.amount_rank) FILTER (r.k <= 3) AS orders_avg_amount_rank_last3,
+-- |       sum(r.amount_rank * r.w_1y) / nullif(sum(r.w_1y) FILTER (r.amount_rank IS NOT NULL), 0) AS orders_avg_amount_rank_decay1y,
+-- |       max(r.amount_diff) FILTER (r.k = 1) AS orders_last_amount_diff,
+-- |       avg(r.amount_diff) FILTER (r.in_90d) AS orders_avg_amount_diff_90d,
+-- |       avg(r.amount_diff) AS orders_avg_amount_diff,
+-- |       avg(r.amount_diff) FILTER (r.k <= 3) AS orders_avg_amount_diff_last3,
+-- |       sum(r.amount_diff * r.w_1y) / nullif(sum(r.w_1y) FILTER (r.amount_diff IS NOT NULL), 0) AS orders_avg_amount_diff_decay1y,
+-- |       max(r.product_brand) FILTER (r.k = 1) AS orders_last_product_brand,
+-- |       mode(r.product_brand ORDER BY r.product_brand) AS orders_mode_product_brand,
+-- |       max(r.product_price) FILTER (r.k = 1) AS orders_last_product_price,
+-- |       avg(r.product_price) FILTER (r.in_90d) AS orders_avg_product_price_90d,
+-- |       avg(r.product_price) AS orders_avg_product_price,
+-- |       avg(r.product_price) FILTER (r.k <= 3) AS orders_avg_product_price_last3,
+-- |       sum(r.product_price * r.w_1y) / nullif(sum(r.w_1y) FILTER (r.product_price IS NOT NULL), 0) AS orders_avg_product_price_decay1y,
+-- |       max(r.event_size) FILTER (r.k = 1) AS orders_last_event_size,
+-- |       avg(r.event_size) FILTER (r.in_90d) AS orders_avg_event_size_90d,
+-- |       avg(r.event_size) AS orders_avg_event_size,
+-- |       avg(r.event_size) FILTER (r.k <= 3) AS orders_avg_event_size_last3,
+-- |       sum(r.event_size * r.w_1y) / nullif(sum(r.w_1y) FILTER (r.event_size IS NOT NULL), 0) AS orders_avg_event_size_decay1y,
+-- |       max(r.review_count) FILTER (r.k = 1) AS orders_last_review_count,
+-- |       avg(r.review_count) FILTER (r.in_90d) AS orders_avg_review_count_90d,
+-- |       avg(r.review_count) AS orders_avg_review_count,
+-- |       avg(r.review_count) FILTER (r.k <= 3) AS orders_avg_review_count_last3,
+-- |       sum(r.review_count * r.w_1y) / nullif(sum(r.w_1y) FILTER (r.review_count IS NOT NULL), 0) AS orders_avg_review_count_decay1y,
+-- |       max(r.review_avg_stars) FILTER (r.k = 1) AS orders_last_review_avg_stars,
+-- |       avg(r.review_avg_stars) FILTER (r.in_90d) AS orders_avg_review_avg_stars_90d,
+-- |       avg(r.review_avg_stars) AS orders_avg_review_avg_stars,
+-- |       avg(r.review_avg_stars) FILTER (r.k <= 3) AS orders_avg_review_avg_stars_last3,
+-- |       sum(r.review_avg_stars * r.w_1y) / nullif(sum(r.w_1y) FILTER (r.review_avg_stars IS NOT NULL), 0) AS orders_avg_review_avg_stars_decay1y
+-- |     FROM customer o
+-- |     LEFT JOIN orders_rows r ON r.cid = o.id
+-- |     GROUP BY o.id
+-- |   ),
+-- |   -- rows of orders, with their age
+-- |   latest_product_orders_rows AS (
+-- |     SELECT c.pid, epoch(anchor() - c.ts) / 86400 AS age, c.ts > anchor() - INTERVAL 90 DAY AS in_90d,
+-- |       exp(-epoch(anchor() - c.ts) / 86400 / 365) AS w_1y,
+-- |       row_number() OVER (PARTITION BY c.pid ORDER BY c.ts DESC, c.oid DESC) AS k,
+-- |       c.amount::DOUBLE AS amount, c.status AS status
+-- |     FROM orders c
+-- |   ),
+-- |   -- orders of each row of product, by pid
+-- |   latest_product_orders_history AS (
+-- |     SELECT o.pid, count(*) FILTER (r.in_90d) AS latest_product_orders_count_90d,
+-- |       count(r.pid) AS latest_product_orders_count, sum(r.w_1y) AS latest_product_orders_count_decay1y,
+-- |       max(r.amount) FILTER (r.k = 1) AS latest_product_orders_last_amount,
+-- |       avg(r.amount) FILTER (r.in_90d) AS latest_product_orders_avg_amount_90d,
+-- |       avg(r.amount) AS latest_product_orders_avg_amount,
+-- |       avg(r.amount) FILTER (r.k <= 3) AS latest_product_orders_avg_amount_last3,
+-- |       sum(r.amount * r.w_1y) / nullif(sum(r.w_1y) FILTER (r.amount IS NOT NULL), 0) AS latest_product_orders_avg_amount_decay1y,
+-- |       max(r.status) FILTER (r.k = 1) AS latest_product_orders_last_status,
+-- |       mode(r.status ORDER BY r.status) AS latest_product_orders_mode_status,
+-- |       count(*) FILTER (r.status = 'a' AND r.in_90d) AS latest_product_orders_status_is_a_90d,
+-- |       count(*) FILTER (r.status = 'b' AND r.in_90d) AS latest_product_orders_status_is_b_90d,
+-- |       count(*) FILTER (r.status = 'a') AS latest_product_orders_status_is_a,
+-- |       count(*) FILTER (r.status = 'b') AS latest_product_orders_status_is_b
+-- |     FROM product o
+-- |     LEFT JOIN latest_product_orders_rows r ON r.pid = o.pid
+-- |     GROUP BY o.pid
+-- |   ),
+-- |   -- the product row that the latest row of orders names, for each cid
+-- |   latest_product AS (
+-- |     SELECT c.cid, c.pid
+-- |     FROM orders c
+-- |     WHERE c.pid IS NOT NULL
+-- |     QUALIFY row_number() OVER (PARTITION BY c.cid ORDER BY c.ts DESC, c.oid DESC) = 1
+-- |   )
+-- | SELECT e.id AS cid, e.country AS country, epoch(anchor() - e.born::TIMESTAMP) / 86400 AS born_age,
+-- |   h1.* EXCLUDE (id), h2.* EXCLUDE (pid)
+-- | FROM customer e
+-- | LEFT JOIN latest_product latest0 ON latest0.cid = e.id
+-- | LEFT JOIN latest_product_orders_history h2 ON h2.pid = latest0.pid
+-- | LEFT JOIN orders_history h1 ON h1.id = e.id
+
+-- case: dfs of a few columns
+SELECT 'dfs', {'windows': [NULL], 'last': [], 'decay': [], 'aggregates': ['count', 'max'], 'within_event': false, 'max_columns': 4};
+-- | -- left out, 12 beyond max_columns: orders_status_is_a, orders_status_is_b, orders_status_is_c, orders_max_product_price, orders_max_event_size, orders_max_review_count, orders_max_review_max_stars, latest_product_orders_count, latest_product_orders_max_amount, latest_product_orders_status_is_a, latest_product_orders_status_is_b, latest_product_orders_status_is_c
+-- | WITH
+-- |   -- review of each row of orders
+-- |   orders_review AS (
+-- |     SELECT g.oid, count(*) AS n, max(g.stars::DOUBLE) AS max_stars
+-- |     FROM review g
+-- |     GROUP BY g.oid
+-- |   ),
+-- |   -- rows of orders, with their age
+-- |   orders_rows AS (
+-- |     SELECT c.cid, epoch(anchor() - c.ts) / 86400 AS age,
+-- |       row_number() OVER (PARTITION BY c.cid ORDER BY c.ts DESC, c.oid DESC) AS k,
+-- |       c.amount::DOUBLE AS amount, c.status AS status, p2.brand AS product_brand,
+-- |       p2.price::DOUBLE AS product_price, p3.size::DOUBLE AS event_size,
+-- |       coalesce(g1.n, 0)::DOUBLE AS review_count, g1.max_stars AS review_max_stars
+-- |     FROM orders c
+-- |     LEFT JOIN product p2 ON p2.pid = c.pid
+-- |     LEFT JOIN event p3 ON p3.eid = c.eid
+-- |     LEFT JOIN orders_review g1 ON g1.oid = c.oid
+-- |   ),
+-- |   -- orders of each row of customer, by cid
+-- |   orders_history AS (
+-- |     SELECT o.id, count(r.cid) AS orders_count, max(r.amount) AS orders_max_amount
+-- |     FROM customer o
+-- |     LEFT JOIN orders_rows r ON r.cid = o.id
+-- |     GROUP BY o.id
+-- |   )
+-- | SELECT e.id AS cid, e.country AS country, epoch(anchor() - e.born::TIMESTAMP) / 86400 AS born_age,
+-- |   h1.* EXCLUDE (id)
+-- | FROM customer e
+-- | LEFT JOIN orders_history h1 ON h1.id = e.id
