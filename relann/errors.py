@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -80,3 +81,14 @@ def listing(names: Iterable[str], most: int = 12) -> str:
     names = list(names)
     shown = ", ".join(names[:most])
     return shown + (f", … ({len(names)} in all)" if len(names) > most else "")
+
+
+@contextmanager
+def placed(span: Span) -> Iterator[None]:
+    """Give errors about a statement as a whole its place."""
+    try:
+        yield
+    except QueryError as error:
+        if error.span is not None:
+            raise
+        raise QueryError(error.message, span) from error

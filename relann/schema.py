@@ -94,6 +94,14 @@ class Stored:
     view: str | None
 
 
+@dataclass(frozen=True)
+class Identity:
+    """A stored table's own name, qualified outside the current schema, and its primary key."""
+
+    name: str
+    key: tuple[str, ...]
+
+
 class TypeFailure(Exception):
     """DuckDB refused an expression; `index` says which of those asked for."""
 
@@ -138,6 +146,29 @@ class Catalog:
             {"last": last, "schema": qualified[-1] if qualified else None},
         ).fetchall()
         return Stored(*rows[0]) if rows else None
+
+    def identity(self, name: str) -> Identity | None:
+        """What tells the rows of a stored table (quoted SQL) apart; None for views and files."""
+        *qualified, last = (unquoted(part) for part in name.split("."))
+        found = self._connection.execute(
+            "SELECT t.table_name, t.schema_name, t.database_name, "
+            "t.database_name = current_database() AS near, "
+            "near AND t.schema_name = current_schema() AS here, "
+            "coalesce(c.constraint_column_names, []) "
+            "FROM duckdb_tables() AS t LEFT JOIN duckdb_constraints() AS c "
+            "ON c.table_oid = t.table_oid AND c.database_oid = t.database_oid "
+            "AND c.constraint_type = 'PRIMARY KEY' "
+            "WHERE lower(t.table_name) = lower($last) AND list_has_all("
+            "[lower(t.database_name), lower(t.schema_name)], "
+            "list_transform($qualified, lambda part: lower(part))) "
+            "ORDER BY here DESC LIMIT 1",
+            {"last": last, "qualified": qualified},
+        ).fetchall()
+        if not found:
+            return None
+        table, schema, database, near, here, key = found[0]
+        parts = [table] if here else [schema, table] if near else [database, schema, table]
+        return Identity(".".join(parts), tuple(key))
 
     def names(self) -> list[str]:
         """Names of all tables and views, qualified where they stand outside the current schema."""

@@ -35,6 +35,7 @@ LAYERS = (
     ("autoselect",),
     (
         *("session", "lifecycle", "store", "deployment", "results"),
+        *("bound_models", "table_functions", "provenance_functions"),
         *("declare", "overview", "manifest"),
     ),
     ("cli", "datasets", "loading", "demo", "__main__"),

@@ -1,4 +1,4 @@
-"""The pages on the library of layers and on tasks: their examples run, what they claim is so."""
+"""The pages on layers, tasks, provenance and deployment: examples run, what they claim is so."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ Edge = tuple[int | None, int | None, str]
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 INDEX = DOCS / "models.md"
+PROVENANCE = DOCS / "provenance.md"
 TASKS = DOCS / "tasks.md"
 DEPLOY = DOCS / "deploy.md"
 PAGES = sorted((DOCS / "models").glob("*.md"))
-EXAMPLES = [INDEX, TASKS, DEPLOY, *PAGES]
+EXAMPLES = [INDEX, PROVENANCE, TASKS, DEPLOY, *PAGES]
 
 _BLOCK = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
@@ -116,7 +117,7 @@ def test_each_layer_has_its_page() -> None:
         assert name in (DOCS / "models" / "patterns.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", [INDEX, *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [INDEX, PROVENANCE, *PAGES], ids=lambda page: page.stem)
 def test_quoted_layers_are_the_library_s(page: Path) -> None:
     """A layer under a name of the library is quoted word for word."""
     for name, text in created(page).items():

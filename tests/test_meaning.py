@@ -24,6 +24,7 @@ from relann.algebra import rowmaps
 from relann.algebra.engines.interpreter.casts import to_arrow
 from relann.algebra.engines.interpreter.comparing import identity
 from relann.algebra.lower import lower
+from relann.algebra.marking import marked
 from relann.algebra.nodes import Map, Node
 from relann.algebra.optimize import optimise
 from relann.algebra.statistics import Statistics
@@ -32,6 +33,7 @@ from relann.provenance.encoders import Encoders, Words
 from relann.provenance.module import QueryModule
 from relann.provenance.pretrained import load
 from relann.provenance.texts import VECTORS
+from relann.schema import Catalog
 from tests.algebra.test_engines import ENGINES
 from tests.fixtures import bound
 from tests.oracle import Fitted, key_values, meaning, parameters_of
@@ -287,6 +289,16 @@ BOUNDED = (Phase.explicit, Phase.generate)
 def test_drawn_queries_run_as_they_mean(database: Database, sql: str) -> None:
     """Any query the language has."""
     check_everywhere(database, sql)
+
+
+@settings(max_examples=60, phases=BOUNDED)
+@given(databases(), lifted_queries())
+def test_marking_keeps_the_meaning(database: Database, sql: str) -> None:
+    """Naming the tuples behind each row changes neither values nor gradients."""
+    con = database.connect()
+    node, duck = bound(con, sql), ENGINES["duckdb"](con)
+    wanted = real_answer(node, duck, None, training=False)
+    check(real_answer(marked(node, Catalog(con)), duck, None, training=False), wanted, "marked")
 
 
 @settings(max_examples=150, phases=BOUNDED)

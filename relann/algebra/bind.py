@@ -19,6 +19,7 @@ from relann.algebra.functions import (
 from relann.algebra.laterals import of_with
 from relann.algebra.lineage import origins
 from relann.algebra.nodes import (
+    Aggregate,
     Anchor,
     Column,
     Map,
@@ -45,8 +46,8 @@ _ARITHMETIC = (
 _DEEPEST = 50  # nested layer calls
 PROGRAMS = ("sage", "dfs")
 """Functions in FROM that write a query for a task."""
-
-_WITHOUT_DATA = ("range", "generate_series", "unnest", "repeat")  # table functions of no table
+WITHOUT_DATA = ("range", "generate_series", "unnest", "repeat")
+"""Table functions that make their rows themselves."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ def bind(
     timed: bool = False,
     relations: Mapping[str, Callable[[], Node]] | None = None,
     programs: Mapping[str, Generator] | None = None,
+    plain: bool = False,
 ) -> Node:
     """The lifted query a parsed SELECT means.
 
@@ -161,24 +163,25 @@ def bind(
             without parameters become nodes as well, and sources without a known time are refused.
         relations: what further names in FROM mean; a maker may raise QueryError.
         programs: functions in FROM that write a query themselves.
+        plain: the query has nothing learned and is to be seen through: all of it becomes nodes,
+            views too, UNION removes duplicates, and `FLOAT[n]` columns stay content.
 
     Raises QueryError for everything that is wrong with the text.
     """
 
-    def outermost() -> Environment:
+    def bound(hidden: frozenset[tuple[str, str]]) -> Node:
         env = Environment()
         for known, make in (relations or {}).items():
             env.define(known, make)
-        return env
+        binder = _Binder(catalog, layers, hidden, encoder_width, timed, programs or {}, plain)
+        return binder.query(body, env, name, text)
 
-    binder = _Binder(catalog, layers, frozenset(), encoder_width, timed, programs or {})
-    node = binder.query(body, outermost(), name, text)
+    node = bound(frozenset())
     if hidden:
         columns = [c for c in hidden if c in node.by_name and not node.by_name[c].learned]
         read = frozenset(o for c in columns for o in origins(node, c))
         if read:
-            binder = _Binder(catalog, layers, read, encoder_width, timed, programs or {})
-            node = binder.query(body, outermost(), name, text)
+            node = bound(read)
     return node
 
 
@@ -191,6 +194,7 @@ class _Binder:
         encoder_width: EncoderWidth,
         timed: bool,
         programs: Mapping[str, Generator],
+        plain: bool,
     ) -> None:
         self.catalog = catalog
         self.layers = layers
@@ -198,6 +202,7 @@ class _Binder:
         self.encoder_width = encoder_width
         self.timed = timed
         self.programs = programs
+        self.plain = plain
         self.sites = Sites()
         self.depth = 0
 
@@ -207,6 +212,8 @@ class _Binder:
         """Any query expression: SELECT, UNION ALL, WITH, parentheses."""
         if isinstance(ast, exp.Subquery) and not ast.alias:
             return self.query(ast.this, env, path, text)
+        if self.plain:
+            return self._nodes(ast, env, path, text)
         if not self._lifted(ast, env) and not self._has_array_arithmetic(ast, env):
             if self.timed:
                 with suppress(QueryError):  # what nodes cannot say is left to the database
@@ -339,7 +346,7 @@ class _Binder:
         read = [t for t in body.find_all(exp.Table) if t.db or not of_with(t, body)]
         for table in read:
             if isinstance(table.this, exp.Func):
-                if function_name(table.this) not in _WITHOUT_DATA:
+                if function_name(table.this) not in WITHOUT_DATA:
                     raise self._unbounded(table, text)
                 continue
             bare = exp.Table(**{k: table.args.get(k) for k in ("this", "db", "catalog")}).copy()
@@ -361,7 +368,8 @@ class _Binder:
         return Query(body.sql(dialect="duckdb", comments=False), made, (), tuple(needed.items()))
 
     def _union(self, ast: exp.Union, env: Environment, path: str, text: str) -> Node:
-        if ast.args.get("distinct"):
+        distinct = bool(ast.args.get("distinct"))
+        if distinct and not self.plain:
             raise QueryError(
                 "UNION removes duplicates, and embeddings have no equality; use UNION ALL",
                 span_of(ast, text),
@@ -372,7 +380,6 @@ class _Binder:
             part = self.query(named, env, f"{path}.part_{number}", text)
             parts.extend(part.parts if isinstance(part, Union) and number == 0 else [part])
         first = parts[0]
-        aligned = [first]
         for part in parts[1:]:
             if len(part.columns) != len(first.columns):
                 raise QueryError(
@@ -380,12 +387,31 @@ class _Binder:
                     f"{len(part.columns)} ({listing(part.names)}); they must agree",
                     span_of(ast.expression, text),
                 )
-            aligned.append(self._aligned(part, first, ast, text))
+        first = self._of_common_types(parts)
+        aligned = [self._aligned(part, first, ast, text) for part in parts]
         with located(ast, text):
-            return Union(tuple(aligned))
+            stacked = Union(tuple(aligned))
+            return Aggregate(stacked, stacked.names) if distinct else stacked
+
+    def _of_common_types(self, parts: list[Node]) -> Node:
+        """The first part of a union, its content of the types that SQL gives the whole."""
+        first, outputs = parts[0], list[tuple[str, Content | Term]]()
+        for column_of, others in zip(
+            first.columns, zip(*(p.columns for p in parts), strict=True), strict=True
+        ):
+            types = list(dict.fromkeys(c.type for c in others if c.type is not None))
+            value = passed(column_of)
+            if column_of.type is not None and len(types) > 1:
+                stacked = " UNION ALL ".join(f"SELECT NULL::{t} AS c" for t in types)
+                with suppress(DataError):  # types without a common one fail when cast
+                    ((_, common),) = self.catalog.query(stacked)
+                    value = Content(f"CAST({quoted(column_of.name)} AS {common})", common)
+            outputs.append((column_of.name, value))
+        kept = tuple((c.name, passed(c)) for c in first.columns)
+        return first if tuple(outputs) == kept else Map(first, tuple(outputs))
 
     def _aligned(self, part: Node, first: Node, ast: exp.Expr, text: str) -> Node:
-        """The part with the first part's column names; content is cast to its types."""
+        """The part with the column names of `first`; content is cast to its types."""
         if part.columns == first.columns:
             return part
         outputs: list[tuple[str, Content | Term]] = []
@@ -424,7 +450,7 @@ class _Binder:
         names = [c.name for c in item.args["alias"].columns] if item.args.get("alias") else []
         if names:
             node = _renamed(node, names, span_of(item, text))
-        return alias, _with_arrays_lifted(node)
+        return alias, node if self.plain else _with_arrays_lifted(node)
 
     def _table(self, item: exp.Table, env: Environment, path: str, text: str) -> tuple[str, Node]:
         function = function_name(item.this) if isinstance(item.this, exp.Func) else None
@@ -444,7 +470,7 @@ class _Binder:
                 )
             if _in_library(item):
                 raise QueryError(f"there is no layer `relann.{function}`", span_of(item.this, text))
-            if self.timed and function not in _WITHOUT_DATA:
+            if self.timed and function not in WITHOUT_DATA:
                 raise self._unbounded(item, text)
             bare = item.copy()
             bare.set("alias", None)
@@ -461,25 +487,30 @@ class _Binder:
                 + (did_you_mean(item.name, names) or f" There are {listing(names)}."),
                 span_of(item.this, text),
             )
-        if self.timed and (view := self._view(item, path, text)) is not None:
+        if (self.timed or self.plain) and (view := self._view(item, path, text)) is not None:
             return item.alias or item.name, view
         return item.alias or item.name, Scan(
             name, tuple(Column(n, type=t) for n, t in table.columns)
         )
 
     def _view(self, item: exp.Table, path: str, text: str) -> Node | None:
-        """What a view stands for, None for a table; QueryError for what is neither."""
+        """What a view stands for, None for a table; what is neither is refused in timed queries."""
         stored = self.catalog.stored(_table_sql(item))
+        if stored is None and self.plain:
+            return None
         if stored is None:
             raise self._unbounded(item, text)
-        if stored.schema == "relann":
+        if stored.schema == "relann" and self.timed:
             raise QueryError(
                 "a model cannot read what relann keeps in the database: labels are there",
                 span_of(item, text),
             )
         if stored.view is None:
             return None
-        return self.query(parsed(stored.view).expression, Environment(), path, stored.view)
+        created = parsed(stored.view)
+        node = self.query(created.expression, Environment(), path, stored.view)
+        names = [c.name for c in created.this.expressions]
+        return _renamed(node, names, span_of(item, text)) if names else node
 
     def _unbounded(self, item: exp.Table, text: str) -> QueryError:
         return QueryError(

@@ -113,6 +113,13 @@ class SelectBinder:
                     "keep the first rows of each group with QUALIFY row_number() OVER (…) <= k, or "
                     "order a sub-query without learned functions",
                 )
+        distinct = self.ast.args.get("distinct")
+        if distinct is not None and distinct.args.get("on") is not None:
+            raise self._error(
+                distinct,
+                "DISTINCT ON keeps the first row by an order, and a lifted query has none; keep it "
+                "with QUALIFY row_number() OVER (…) = 1",
+            )
         for clause in ("laterals", "pivots", "windows", "connect", "match"):
             if self.ast.args.get(clause):
                 raise self._error(

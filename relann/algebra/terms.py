@@ -701,6 +701,43 @@ class Norm(OfOneTerm):
         return f"{self.kind}_norm({self.argument})"
 
 
+@dataclass(frozen=True)
+class Use:
+    """One place of a query that uses tuples of a table.
+
+    `path` are the aliases that lead there from the outermost query, `depth` how many groups lie
+    between. `keys` names the tuple of each row, all NULL where an outer join found none.
+    """
+
+    table: str
+    path: tuple[str, ...]
+    depth: int
+    keys: tuple[Content, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Marked(OfOneTerm):
+    """The argument itself, each row of which the tuples of `uses` have a part in.
+
+    `counted`: what a row's value does to the prediction is those tuples' contribution.
+    """
+
+    argument: Term
+    uses: tuple[Use, ...]
+    counted: bool = True
+
+    @property
+    def contents(self) -> tuple[Content, ...]:
+        return tuple(key for use in self.uses for key in use.keys)
+
+    def with_contents(self, change: Callable[[Content], Content]) -> Term:
+        changed = [replace(u, keys=tuple(change(k) for k in u.keys)) for u in self.uses]
+        return replace(self, uses=tuple(changed))
+
+    def __str__(self) -> str:
+        return f"marked({self.argument})"
+
+
 def _rekeyed(key: Key | None, change: Callable[[Content], Content]) -> Key | None:
     if key is None:
         return None

@@ -13,6 +13,7 @@ from relann.errors import QueryError, Span, did_you_mean, listing
 Loss = Literal["cross_entropy", "bce", "mse", "mae", "huber"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
 Kind = Literal["gbdt"]
+Provenance = Literal["learned"]
 Metric = Literal["loss", "accuracy", "auroc", "ap", "f1", "log_loss", "mae", "rmse", "r2"]
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -39,6 +40,8 @@ _OF_NETWORKS = {
     "batch_size": "",
     "finetune": "",
     "encoder_lr": "",
+    "provenance": "",
+    "width": "",
 }
 _OF_TREES = {
     "rounds": "epochs",
@@ -79,6 +82,7 @@ class Options(BaseModel):
     epochs        passes over the training rows; batch_size rows each step (None: all)
     patience      epochs without a better validation metric after which training stops
     metric        which validation metric is best (None: accuracy, auroc, mae or rmse by the loss)
+    provenance    'learned': the query is plain SQL, its tuples have embeddings of this `width`
     finetune      whether pretrained text encoders are trained as well; encoder_lr is their own lr
     head          'gbdt': boosted trees over content columns; None: the query's own network
 
@@ -109,6 +113,8 @@ class Options(BaseModel):
     patience: _Count | None = None
     metric: Metric | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    provenance: Provenance | None = None
+    width: _Count = 64
     finetune: bool = False
     encoder_lr: _Positive = 2e-5
     head: Kind | None = None
@@ -164,10 +170,21 @@ class Options(BaseModel):
                 "`regime` says what a task may see; there is no task: OPTIONS (task = …)",
                 options.span("regime"),
             )
+        if options.provenance is not None and options.task is not None:
+            raise QueryError(
+                "learned provenance knows no time, and the query of a task is evaluated as of its "
+                "seeds: write the network out, or predict a `label` without a task",
+                options.span("provenance"),
+            )
         if "encoder_lr" in values and not options.finetune:
             raise QueryError(
                 "`encoder_lr` is for text encoders that are trained: OPTIONS (finetune = true)",
                 options.span("encoder_lr"),
+            )
+        if "width" in values and options.provenance is None:
+            raise QueryError(
+                "`width` is that of learned provenance: OPTIONS (provenance = 'learned')",
+                options.span("width"),
             )
         return options
 
@@ -201,7 +218,7 @@ def _check_head(options: Options, given: Mapping[str, Given]) -> None:
 
 def _folded(name: str, value: object) -> object:
     """Choices are case-insensitive, names of columns are as written."""
-    choice = name in ("loss", "optimizer", "metric", "head", "regime")
+    choice = name in ("loss", "optimizer", "metric", "head", "regime", "provenance")
     return value.lower() if choice and isinstance(value, str) else value
 
 
@@ -243,5 +260,6 @@ def _choices(name: str) -> tuple[str, ...]:
         "optimizer": Optimizer,
         "metric": Metric,
         "head": Kind,
+        "provenance": Provenance,
     }
     return get_args(choices[name])

@@ -10,9 +10,11 @@ from functools import cached_property
 import pyarrow as pa
 from sqlglot import exp
 
+from relann.algebra.annotated import check_plain
 from relann.algebra.asof import Clock, Seeds, as_of
 from relann.algebra.bind import Generator, Layers, bind
 from relann.algebra.certificate import Certificate, certify
+from relann.algebra.embedded import classes, embedded
 from relann.algebra.engines.protocol import Engine
 from relann.algebra.explain import Profile, explain
 from relann.algebra.lineage import origins, read_with, tables_read
@@ -80,6 +82,32 @@ class Program:
             except SchemaError as error:
                 raise QueryError(str(error)) from error
         return cls(node, Statistics(catalog.estimate, catalog.sketch), moment)
+
+    @classmethod
+    def plain(
+        cls,
+        body: exp.Expr,
+        text: str,
+        catalog: Catalog,
+        layers: Layers,
+        name: str,
+        options: Options,
+        outputs: int | None = None,
+    ) -> Program:
+        """The program of a plain SELECT, its tuples annotated by embeddings: see `embedded`.
+
+        The head has `outputs` scores, by default one for each class the label's type and the loss
+        ask for: texts of more than two values and `cross_entropy` take as many as there are values.
+        """
+        check_plain(body, text)
+        node = bind(body, text, catalog, layers, name, plain=True)
+        try:
+            if outputs is None:
+                outputs = _scores(node, options, catalog)
+            made = embedded(node, catalog, name, options.width, outputs, options.hidden)
+        except SchemaError as error:
+            raise QueryError(str(error), options.span("provenance")) from error
+        return cls(made, Statistics(catalog.estimate, catalog.sketch))
 
     @cached_property
     def optimised(self) -> Optimised:
@@ -189,6 +217,18 @@ def check_one_row_each(program: Program, maps: RowMaps, catalog: Catalog) -> Non
             f"the query gives {found:,} rows for {asked:,} seeds; it must have one row for each "
             f"`{key}`: GROUP BY it, or join what it is the key of"
         )
+
+
+def _scores(node: Node, options: Options, catalog: Catalog) -> int:
+    """How many numbers a prediction of the label takes."""
+    label = None if options.label is None else node.by_name.get(options.label)
+    if label is None:
+        return 1
+    named = (label.type or "").startswith(("VARCHAR", "ENUM"))
+    if options.loss == "cross_entropy":
+        return max(2, classes(node, label.name, catalog))
+    found = classes(node, label.name, catalog) if named and options.loss is None else 1
+    return found if found > 2 else 1
 
 
 class MapCache:

@@ -40,6 +40,7 @@ from relann.algebra.terms import (
     Lift,
     Linear,
     Lookup,
+    Marked,
     Norm,
     Normalize,
     Parameter,
@@ -151,6 +152,9 @@ def _term(around: Surroundings, step: Step, term: Term) -> Bound:
             return _each(around, number_of(x), lambda v: functional.leaky_relu(v, slope))
         case Scale():
             return _scale(around, term)
+        case Marked(x):
+            number = number_of(x)  # never constant: its gradient is asked for
+            return Bound(around.wide(number), around.bound[number].valid, learned=True)
         case Dropout():
             return _dropout(around, term)
         case Norm():

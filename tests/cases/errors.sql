@@ -388,3 +388,9 @@ SELECT	linear(nothing, 3) AS z FROM paper;
 -- | line 1, column 15: there is no column `nothing` here; there are id, label, open, seen, split, title, venue, x, year.
 -- |     SELECT	linear(nothing, 3) AS z FROM paper
 -- |           	       ^^^^^^^
+
+-- case: DISTINCT ON
+SELECT DISTINCT ON (year) id, year, linear(x, 3) AS z FROM paper;
+-- | line 1, column 21: DISTINCT ON keeps the first row by an order, and a lifted query has none; keep it with QUALIFY row_number() OVER (…) = 1
+-- |     SELECT DISTINCT ON (year) id, year, linear(x, 3) AS z FROM paper
+-- |                         ^^^^

@@ -95,7 +95,7 @@ class DuckDBEngine:
         if not keys:
             ids: Ints = np.zeros(source.count, dtype=np.int32)
             first: Ints = np.zeros(1, dtype=np.int64)
-        elif source.sorted_by[: len(keys)] == tuple(keys):
+        elif source.sorted_by[: len(keys)] == tuple(keys) and not _any_nested(source, keys):
             ids, first = _runs([source.table.column(k) for k in keys])
         else:
             ids, first = self._group_ids(source, keys)
@@ -241,6 +241,11 @@ def _keeps_order(node: Node) -> bool:
 
 def _held_name(held: Held) -> str:
     return f'"relann space {held.space}"'
+
+
+def _any_nested(source: ArrowRelation, keys: Sequence[str]) -> bool:
+    """Whether a key is a list or the like, which Arrow does not compare."""
+    return any(pa.types.is_nested(source.table.schema.field(k).type) for k in keys)
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:

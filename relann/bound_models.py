@@ -1,0 +1,208 @@
+"""Models bound to the database as it is now, with what training left of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from relann.algebra.bind import Layer
+from relann.algebra.embedded import PREDICTION
+from relann.algebra.engines.duckdb import DuckDBEngine
+from relann.algebra.parse import statements
+from relann.algebra.rowmaps import RowMaps
+from relann.algebra.statements import Body, CreateModel
+from relann.algebra.table_calls import CallArgument
+from relann.algebra.terms import quoted
+from relann.discovery import discover
+from relann.errors import DataError, QueryError, Span, did_you_mean, listing
+from relann.models import library
+from relann.models.boosting import Boosted
+from relann.models.losses import Head
+from relann.models.moments import of_task
+from relann.models.options import Options
+from relann.models.program import AsOf, MapCache, Program
+from relann.models.splits import Numbers
+from relann.models.training import CURVE, Trained
+from relann.provenance.encoders import Encoders
+from relann.schema import Catalog
+from relann.store import ModelRecord, Store
+
+HEAD = "(head)"
+"""Under which the store keeps loss and classes, beside the sites of encoders."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A trained model, bound to the database as it is now."""
+
+    record: ModelRecord
+    program: Program
+    trained: Trained | Boosted
+    maps: RowMaps
+
+
+class KnownLayers:
+    """Layers by name: those a model was made with, else those the database has now.
+
+    `used` gathers the definitions asked for, so that a model keeps its own.
+    """
+
+    def __init__(self, store: Store, own: Mapping[str, str] | None = None) -> None:
+        self._store = store
+        self._own = own
+        self.used: dict[str, str] = {}
+
+    def __call__(self, name: str) -> Layer | None:
+        """The layer of a name, None if there is none."""
+        key = name.lower()
+        if self._own is not None:
+            definition = self._own.get(key)
+        elif key.startswith(library.PREFIX):
+            definition = library.definition(key)
+        else:
+            kept = self._store.layer(name)
+            definition = None if kept is None else kept.definition
+        if definition is None:
+            return None
+        self.used[key] = definition
+        return Layer.parsed(definition)
+
+
+class BoundModels:
+    """The models of one connection, what they are bound to, and how."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, store: Store) -> None:
+        self.connection = connection
+        self.store = store
+        self.catalog = Catalog(connection)
+        self.engine = DuckDBEngine(connection)
+        self._cache = MapCache()
+
+    def layers(self) -> KnownLayers:
+        """The layers that the database has now."""
+        return KnownLayers(self.store)
+
+    def maps(self, program: Program) -> RowMaps:
+        """The row maps of a program, built once as long as its tables stay as they are."""
+        return self._cache.maps(program, self.engine)
+
+    def moment(self, options: Options) -> tuple[Options, AsOf | None]:
+        """The options with what the task of a model says, and when it is evaluated."""
+        if options.task is None:
+            return options, None
+        task = self.store.task(options.task, options.span("task"))
+        options = options.for_task(task.label, task.split)
+        schema = discover(self.connection)
+        return options, of_task(task, options.regime or task.regime, schema, self.catalog)
+
+    def program(
+        self,
+        body: Body,
+        name: str,
+        options: Options | None,
+        layers: KnownLayers,
+        moment: AsOf | None = None,
+        outputs: int | None = None,
+    ) -> Program:
+        """The program of a model's query, or with options None of any other.
+
+        `outputs`, for learned provenance, are how many scores there are: see `Program.plain`.
+        """
+        hidden = () if options is None else options.hidden
+        text, catalog = body.span.text, self.catalog
+        if moment is not None:
+            catalog = Catalog(self.connection, moment.schema)
+        if options is not None and options.provenance is not None:
+            return Program.plain(body.query, text, catalog, layers, name, options, outputs)
+        return Program.compile(body.query, text, catalog, layers, name, hidden, moment)
+
+    def record(self, argument: CallArgument) -> ModelRecord:
+        """The kept model that an argument names; QueryError where there is none."""
+        if not isinstance(argument.value, str):
+            raise QueryError("a model's name stands in quotes: 'm' or 'm@2'", argument.span)
+        return self.store.model(argument.value, span=argument.span)
+
+    def bound(self, record: ModelRecord, asked: AsOf | None = None) -> Program:
+        """The program of a kept model on the tables as they are now, for seeds if they are asked.
+
+        Else, where it has a task, for those of the task.
+        """
+        (statement,) = statements(record.definition)
+        assert isinstance(statement, CreateModel)
+        try:
+            layers = KnownLayers(self.store, record.info["layers"])
+            options, moment = self.moment(options_of(statement))
+            head = record.weights.get(f"{record.name}.{PREDICTION}.bias")
+            outputs = None if head is None else len(head)
+            moment = asked or moment
+            return self.program(statement.body, record.name, options, layers, moment, outputs)
+        except QueryError as error:
+            raise DataError(
+                f"model `{record.name}` does not fit the database any more: {error}"
+            ) from error
+
+    def known(self, argument: CallArgument, asked: AsOf | None = None) -> Known:
+        """The trained model that an argument names, `asked` as in `bound`."""
+        record = self.record(argument)
+        trained = trained_of(record, argument.span)
+        program = self.bound(record, asked)
+        return Known(record, program, trained, self.maps(program))
+
+    def rows_of(self, known: Known, argument: CallArgument) -> Numbers:
+        """Output rows that agree with a query in all columns the query has."""
+        plan, maps = known.maps.plan, known.maps
+        if argument.query is None:
+            raise QueryError("the rows to predict are a table or a sub-query", argument.span)
+        columns = {n: maps.columns[plan.output, c] for n, c in plan.contents}
+        known_as = {n.casefold(): n for n in columns}
+        asked = [name for name, _ in self.catalog.query(argument.query)]
+        for name in asked:
+            if name.casefold() not in known_as:
+                raise QueryError(
+                    f"the query has a column `{name}`, which the model's output has not; it has "
+                    f"{listing(columns)}." + did_you_mean(name, columns),
+                    argument.span,
+                )
+        numbers = pa.array(np.arange(maps.counts[plan.output]))
+        output = pa.table({**{n: columns[known_as[n.casefold()]] for n in asked}, "#row": numbers})
+        same = " AND ".join(f"o.{quoted(n)} IS NOT DISTINCT FROM q.{quoted(n)}" for n in asked)
+        with self._shown("relann output", output):
+            found = self.connection.sql(
+                'SELECT "#row" FROM "relann output" o '
+                f"SEMI JOIN ({argument.query}) q ON {same} ORDER BY 1"
+            ).to_arrow_table()
+        rows: Numbers = found.column(0).to_numpy()
+        return rows
+
+    @contextmanager
+    def _shown(self, name: str, table: pa.Table) -> Iterator[None]:
+        self.connection.register(name, table)
+        try:
+            yield
+        finally:
+            self.connection.unregister(name)
+
+
+def trained_of(record: ModelRecord, span: Span) -> Trained | Boosted:
+    """A model as its training left it; QueryError at `span` where it was only defined."""
+    if not record.curve:
+        raise QueryError(f"model `{record.name}` is defined but not trained", span)
+    options = Options.model_validate(record.options)
+    state = dict(record.state)
+    head = Head.from_state(state.pop(HEAD))
+    curve = pa.Table.from_pylist([dict(e) for e in record.curve], schema=CURVE)
+    best, rows = record.info["best_epoch"], record.info["rows"]
+    if options.head == "gbdt":
+        return Boosted.from_state(state, head, options, curve, best, rows)
+    encoders = Encoders.from_state(state)
+    return Trained(dict(record.weights), encoders, head, options, curve, best, rows)
+
+
+def options_of(statement: CreateModel) -> Options:
+    """The options of a statement; QueryError for those that are wrong."""
+    return Options.parsed({o.name: o for o in statement.options})

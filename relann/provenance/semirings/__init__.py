@@ -1,0 +1,1 @@
+"""Commutative semirings: what annotations are, how ⊕ and ⊗ combine them. One instance per file."""

@@ -1,0 +1,192 @@
+"""The table functions of models: what they predict, how well, and what they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import date, datetime
+
+import numpy as np
+import pyarrow as pa
+
+from relann.algebra.table_calls import CallArgument, TableCall
+from relann.algebra.terms import quoted
+from relann.bound_models import BoundModels, Known, trained_of
+from relann.deployment import deploy
+from relann.discovery import discover
+from relann.errors import QueryError, placed
+from relann.models.boosting import Boosted
+from relann.models.moments import of_rows, ranked
+from relann.models.prediction import candidates, evaluate, predict
+from relann.models.program import check_one_row_each
+from relann.models.ranking import ranking_metrics, seed_of
+from relann.models.splits import NAMES
+from relann.models.tasks import Task
+from relann.models.training import CURVE
+from relann.store import ModelRecord
+
+
+class TableFunctions:
+    """`by_name` gives of each function what makes its rows."""
+
+    def __init__(self, models: BoundModels) -> None:
+        self._models = models
+        self.by_name: Mapping[str, Callable[[TableCall], pa.Table]] = {
+            "ml_predict": self._predict,
+            "ml_evaluate": self._evaluate,
+            "ml_training_info": self._training_info,
+            "ml_weights": self._weights,
+            "ml_importance": self._importance,
+            "ml_to_sql": self._to_sql,
+        }
+
+    def _predict(self, call: TableCall) -> pa.Table:
+        arguments = call.bound(["model"], ["query", "at"])
+        record = self._models.record(arguments["model"])
+        task = record.options.get("task")
+        if task is not None and len(arguments) > 1:
+            return self._predict_asked(record, task, arguments)
+        if "at" in arguments:
+            raise QueryError(
+                "`at` is for models of a task; this one knows no time", arguments["at"].span
+            )
+        known = self._models.known(arguments["model"])
+        rows = self._models.rows_of(known, arguments["query"]) if "query" in arguments else None
+        return predict(known.trained, known.maps, rows)
+
+    def _predict_asked(
+        self, record: ModelRecord, task: str, arguments: Mapping[str, CallArgument]
+    ) -> pa.Table:
+        """Predictions for entities at times that need not be the task's."""
+        query, at = arguments.get("query"), arguments.get("at")
+        given = query or at
+        assert given is not None
+        with placed(given.span):
+            if query is not None and query.query is None:
+                raise QueryError("the rows to predict are a table or a sub-query", query.span)
+            moment = of_rows(
+                self._models.store.task(task),
+                None if query is None else query.query,
+                None if at is None else _time(at),
+                discover(self._models.connection),
+                self._models.catalog,
+            )
+            known = self._models.known(arguments["model"], moment)
+            check_one_row_each(known.program, known.maps, self._models.catalog)
+            return predict(known.trained, known.maps)
+
+    def _evaluate(self, call: TableCall) -> pa.Table:
+        arguments = call.bound(["model"], ["split"])
+        known = self._models.known(arguments["model"])
+        given = arguments.get("split")
+        with placed(call.span if given is None else given.span):
+            split = "test" if given is None else given.value
+            if split is not None and not isinstance(split, str):
+                raise QueryError("`split` is 'train', 'val' or 'test', or NULL for all rows")
+            metrics = evaluate(known.trained, known.maps, split)
+            task = known.trained.options.task
+            if task is None or ranked(self._models.store.task(task)) is None:
+                return metrics
+            return pa.concat_tables(
+                [metrics, self._ranking(known, self._models.store.task(task), split)]
+            )
+
+    def _ranking(self, known: Known, task: Task, split: str | None) -> pa.Table:
+        """How good the order of each seed's items is; `rows` counts seeds."""
+        where = "true" if split is None else f"{quoted(task.split)} = '{NAMES[split]}'"
+        seeds = self._models.connection.sql(
+            f"SELECT {quoted(task.entity)}, {quoted(task.time)}, "
+            f"len({quoted(task.label)}) AS count FROM {task.seeds} WHERE {where}"
+        ).to_arrow_table()
+        pairs = candidates(known.trained, known.maps, split)
+        key = (task.entity, task.time)
+        found = ranking_metrics(
+            pa.table(
+                {
+                    "seed": seed_of(pairs, key),
+                    "score": pairs.column("probability"),
+                    "right": pairs.column("right"),
+                }
+            ),
+            pa.table({"seed": seed_of(seeds, key), "count": seeds.column("count")}),
+            task.top_k,
+        )
+        return pa.table(
+            {
+                "metric": pa.array(found, pa.string()),
+                "value": pa.array(found.values(), pa.float64()),
+                "rows": pa.array([seeds.num_rows] * len(found), pa.int64()),
+            }
+        )
+
+    def _training_info(self, call: TableCall) -> pa.Table:
+        record = self._models.record(call.bound(["model"])["model"])
+        return pa.Table.from_pylist([dict(epoch) for epoch in record.curve], schema=CURVE)
+
+    def _weights(self, call: TableCall) -> pa.Table:
+        record = self._models.record(call.bound(["model"])["model"])
+        if record.options.get("head") == "gbdt":
+            raise QueryError(
+                f"model `{record.name}` has trees and no weights; "
+                f"ml_importance('{record.name}') says what they split on",
+                call.span,
+            )
+        names, positions, values = [], [], []
+        for name, tensor in record.weights.items():
+            names.append(np.full(tensor.numel(), name, dtype=object))
+            index = np.indices(tuple(tensor.shape)).reshape(tensor.dim(), -1).T
+            positions.extend(index.tolist())
+            values.append(tensor.double().flatten().numpy())
+        return pa.table(
+            {
+                "parameter": pa.array(np.concatenate(names) if names else [], pa.string()),
+                "position": pa.array(positions, pa.list_(pa.int64())),
+                "value": pa.array(np.concatenate(values) if values else [], pa.float64()),
+            }
+        )
+
+    def _importance(self, call: TableCall) -> pa.Table:
+        argument = call.bound(["model"])["model"]
+        record = self._models.record(argument)
+        if record.options.get("head") != "gbdt":
+            raise QueryError(
+                f"model `{record.name}` is a network, and importance is that of features of "
+                f"head = 'gbdt'; its weights are ml_weights('{record.name}')",
+                call.span,
+            )
+        trained = trained_of(record, argument.span)
+        assert isinstance(trained, Boosted)
+        return trained.importance()
+
+    def _to_sql(self, call: TableCall) -> pa.Table:
+        known = self._models.known(call.bound(["model"])["model"])
+        if isinstance(known.trained, Boosted):
+            raise QueryError("trees have no SQL yet; ml_to_sql is for networks", call.span)
+        if known.program.moment is not None:
+            raise QueryError(
+                "a model of a task has no SQL yet: it is evaluated as of seeds", call.span
+            )
+        sql = deploy(
+            self._models.connection,
+            self._models.store,
+            known.record,
+            known.program,
+            known.trained,
+            known.maps,
+        )
+        return pa.table({"sql": [sql]})
+
+
+def _time(argument: CallArgument) -> datetime:
+    """The time that `at` says."""
+    value: object = argument.value
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = datetime.fromisoformat(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if not isinstance(value, datetime) or value.tzinfo is not None:
+        raise QueryError(
+            "`at` is a time without a time zone, as in TIMESTAMP '2024-01-31'", argument.span
+        )
+    return value
