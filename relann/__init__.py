@@ -1,5 +1,6 @@
 """relann: neural networks over databases, written as SQL queries."""
 
+import relann.datasets as datasets
 from relann.errors import (
     DataError,
     EngineError,
@@ -23,4 +24,5 @@ __all__ = [
     "Session",
     "__version__",
     "connect",
+    "datasets",
 ]

@@ -26,6 +26,7 @@ INDEX = DOCS / "models.md"
 PROVENANCE = DOCS / "provenance.md"
 TASKS = DOCS / "tasks.md"
 DEPLOY = DOCS / "deploy.md"
+WALKTHROUGH = DOCS / "walkthrough.md"
 PAGES = sorted((DOCS / "models").glob("*.md"))
 EXAMPLES = [INDEX, PROVENANCE, TASKS, DEPLOY, *PAGES]
 
@@ -95,6 +96,27 @@ def test_a_view_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     found = names["plain"].sql("SELECT prediction FROM scores WHERE id = 40").fetchall()
     names["plain"].close()
     assert len(found) == 1
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_walkthrough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the folder of Parquet files to predictions, in at most forty lines."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop").mkdir()
+    (setup,) = blocks(WALKTHROUGH, "sql setup")
+    with relann.connect() as con:
+        con.sql(setup)
+    (program,) = blocks(WALKTHROUGH, "python")
+    names: dict[str, Any] = {}
+    exec(program, names)
+    found = blocks(WALKTHROUGH)
+    assert sum(len(b.strip().splitlines()) for b in found) <= 40
+    with names["session"] as session:
+        for block in found:
+            for result in session.each(block):
+                assert not result.columns or len(result), f"no rows:\n{block}"
+        proof = session.explain("mine")
+    assert re.search(r"orders\.ordered_at +<= seed\.anchor", proof)
 
 
 def test_only_known_kinds_of_blocks() -> None:
