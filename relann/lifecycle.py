@@ -19,6 +19,7 @@ from relann.algebra.rowmaps import RowMaps
 from relann.algebra.statements import Body, CreateLayer, CreateModel, Explain
 from relann.algebra.table_calls import CallArgument, TableCall
 from relann.algebra.terms import quoted
+from relann.autoselect.signals import as_table, signals
 from relann.deployment import deploy
 from relann.discovery import discover
 from relann.errors import DataError, QueryError, Span, did_you_mean, listing
@@ -96,6 +97,7 @@ class Lifecycle:
             "ml_weights": self._weights,
             "ml_importance": self._importance,
             "ml_to_sql": self._to_sql,
+            "ml_signals": self._signals,
         }
 
     # -- statements ------------------------------------------------------------------------------
@@ -290,6 +292,18 @@ class Lifecycle:
             self._connection, self._store, known.record, known.program, known.trained, known.maps
         )
         return pa.table({"sql": [sql]})
+
+    def _signals(self, call: TableCall) -> pa.Table:
+        arguments = call.bound(["task"], ["probes"])
+        task, probes = arguments["task"], arguments.get("probes")
+        if not isinstance(task.value, str):
+            raise QueryError("a task's name stands in quotes: 'churn'", task.span)
+        if probes is not None and not isinstance(probes.value, bool):
+            raise QueryError("`probes` is true or false", probes.span)
+        known = self._store.task(task.value, task.span)
+        schema = discover(self._connection)
+        wanted = probes is None or probes.value is True
+        return as_table(signals(self._connection, self._engine, known, schema, wanted))
 
     # -- pieces ----------------------------------------------------------------------------------
 
