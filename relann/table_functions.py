@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from relann.algebra.table_calls import CallArgument, TableCall
 from relann.algebra.terms import quoted
+from relann.autoselect.signals import as_table, signals
 from relann.bound_models import BoundModels, Known, trained_of
 from relann.deployment import deploy
 from relann.discovery import discover
@@ -38,6 +39,7 @@ class TableFunctions:
             "ml_weights": self._weights,
             "ml_importance": self._importance,
             "ml_to_sql": self._to_sql,
+            "ml_signals": self._signals,
         }
 
     def _predict(self, call: TableCall) -> pa.Table:
@@ -175,6 +177,19 @@ class TableFunctions:
             known.maps,
         )
         return pa.table({"sql": [sql]})
+
+    def _signals(self, call: TableCall) -> pa.Table:
+        arguments = call.bound(["task"], ["probes"])
+        task, probes = arguments["task"], arguments.get("probes")
+        if not isinstance(task.value, str):
+            raise QueryError("a task's name stands in quotes: 'churn'", task.span)
+        if probes is not None and not isinstance(probes.value, bool):
+            raise QueryError("`probes` is true or false", probes.span)
+        models = self._models
+        known = models.store.task(task.value, task.span)
+        wanted = probes is None or probes.value is True
+        schema = discover(models.connection)
+        return as_table(signals(models.connection, models.engine, known, schema, wanted))
 
 
 def _time(argument: CallArgument) -> datetime:

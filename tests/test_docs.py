@@ -27,8 +27,9 @@ PROVENANCE = DOCS / "provenance.md"
 TASKS = DOCS / "tasks.md"
 DEPLOY = DOCS / "deploy.md"
 WALKTHROUGH = DOCS / "walkthrough.md"
+AUTOSELECT = DOCS / "autoselect.md"
 PAGES = sorted((DOCS / "models").glob("*.md"))
-EXAMPLES = [INDEX, PROVENANCE, TASKS, DEPLOY, *PAGES]
+EXAMPLES = [INDEX, PROVENANCE, TASKS, DEPLOY, AUTOSELECT, *PAGES]
 
 _BLOCK = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
@@ -71,7 +72,7 @@ def test_examples_run(page: Path) -> None:
         for block in found:
             for result in con.each(block):
                 assert not result.columns or len(result), f"no rows:\n{block}"
-        made = list(con.sql("SHOW TASKS" if page == TASKS else "SHOW MODELS"))
+        made = list(con.sql("SHOW TASKS" if page in (TASKS, AUTOSELECT) else "SHOW MODELS"))
     assert made, "a page trains a model, that on tasks creates one"
 
 

@@ -61,7 +61,7 @@ def sage(
             ('first'), all of tables with a time ('all') or no one's ('none').
         dropout: share of numbers left out after each layer in training.
         norm: whether layers normalise before relu.
-        out: width of the logit.
+        out: width of the logit; 0 for the embedding itself, as `z`, without a head.
 
     Raises QueryError for options that are not so, or a target that is not in the schema, and
     DataError where the database has no such tables.
@@ -84,7 +84,7 @@ def sage(
     entity = entity_of(schema, target)
     writer = _Writer(schema, catalog, target, entity, options)
     top = writer.layer(entity, whole("layers", layers, 0))
-    head = f"linear(e.z, {whole('out', out, 1)}) AS logit"
+    head = f"linear(e.z, {out}) AS logit" if whole("out", out, 0) else "e.z"
     return writer.program.text(
         f"SELECT e.{identifier(target.key)} AS {identifier(target.name)}, {head}\nFROM {top} e"
     )

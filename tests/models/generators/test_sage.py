@@ -69,6 +69,15 @@ def test_text(name: str) -> None:
     golden.check("generators.sql", name, render)
 
 
+def test_without_a_head_it_gives_the_embedding() -> None:
+    """The same text but for its last line."""
+    con = shop.shop(0, complete=True)
+    bare, headed = generated(con, out=0), generated(con)
+    assert headed.replace("linear(e.z, 1) AS logit", "e.z") == bare
+    found = logits(con, bare, shop.schema(con))
+    assert {value.shape for value in found.values()} == {(64,)}
+
+
 @pytest.mark.parametrize("complete", [True, False], ids=["complete", "with gaps"])
 @pytest.mark.parametrize(
     "options",
