@@ -8,6 +8,7 @@ from relann.errors import (
     RelannError,
     SchemaError,
 )
+from relann.estimator import Model
 from relann.results import Result
 from relann.session import Session, connect
 from relann.version import VERSION as __version__
@@ -15,6 +16,7 @@ from relann.version import VERSION as __version__
 __all__ = [
     "DataError",
     "EngineError",
+    "Model",
     "PlanError",
     "QueryError",
     "RelannError",

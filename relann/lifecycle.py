@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -16,13 +17,22 @@ from relann.algebra.engines.duckdb import DuckDBEngine
 from relann.algebra.lineage import key_columns
 from relann.algebra.parse import statements
 from relann.algebra.rowmaps import RowMaps
-from relann.algebra.statements import Body, CreateLayer, CreateModel, Explain
+from relann.algebra.statements import (
+    Body,
+    CreateLayer,
+    CreateModel,
+    Explain,
+    ExportModel,
+    ImportModel,
+    Literal,
+)
 from relann.algebra.table_calls import CallArgument, TableCall
 from relann.algebra.terms import quoted
 from relann.deployment import deploy
 from relann.discovery import discover
 from relann.errors import DataError, QueryError, Span, did_you_mean, listing
 from relann.models import library
+from relann.models.batches import Part
 from relann.models.boosting import Boosted, described, fit_boosted
 from relann.models.losses import Head
 from relann.models.moments import of_rows, of_task, ranked
@@ -34,8 +44,11 @@ from relann.models.splits import NAMES, Numbers
 from relann.models.tasks import Task
 from relann.models.training import CURVE, Trained, fit, profiled
 from relann.provenance.encoders import Encoders
+from relann.provenance.module import QueryModule
+from relann.provenance.slices import cut
 from relann.schema import Catalog
 from relann.store import ModelRecord, Store
+from relann.transport import read_folder, schema_hash, write_folder
 
 _HEAD = "(head)"  # under which the store keeps loss and classes, beside the sites of encoders
 
@@ -115,6 +128,7 @@ class Lifecycle:
             trained = self._fitted(program, options, ids)
         kept = [e for e in trained.curve.to_pylist() if e["best"]]
         metrics = {e["metric"]: e["validation"] for e in kept if e["validation"] is not None}
+        reads = _described(program, self._catalog)
         record = ModelRecord(
             name=statement.name,
             definition=statement.sql,
@@ -124,15 +138,45 @@ class Lifecycle:
             info={
                 "best_epoch": trained.best_epoch,
                 "rows": trained.rows,
-                "reads": _described(program, self._catalog),
+                "reads": reads,
                 "layers": layers.used,
             },
+            schema_hash=schema_hash(reads),
             weights=trained.weights,
             state={**trained.state(), _HEAD: trained.head.state()},
         )
         version = self._store.save_model(record)
         told = _summary(trained, metrics) + ("" if moment is None else f", {moment.clock}")
         return f"model `{statement.name}`, version {version}: {told}"
+
+    def export_model(self, statement: ExportModel) -> str:
+        """Write a model into a folder, see `relann.transport`; the sentence that says so."""
+        record = self._store.model(statement.name, span=statement.name_span)
+        name = record.options.get("task")
+        task = next((t for t in self._store.tasks() if t.name == name), None)
+        write_folder(record, self._folder(statement.folder), task)
+        return (
+            f"model `{record.name}`, version {record.version}: exported to {statement.folder.value}"
+        )
+
+    def import_model(self, statement: ImportModel) -> str:
+        """Keep the model of a folder as a new version of a name; the sentence that says so.
+
+        Raises DataError where the folder is none, or the database lacks what the model reads.
+        """
+        self._store.check_new(statement.name, statement.replace, statement.name_span)
+        record = read_folder(self._folder(statement.folder))
+        came = f"{record.name}@{record.version}"
+        try:
+            program = self._compiled(record)
+            if record.curve:
+                _kept(record, statement.name_span).check(program.plan)
+        except (QueryError, DataError) as error:
+            raise DataError(
+                f"model `{came}` does not fit this database: {error}{self._since(record)}"
+            ) from error
+        version = self._store.save_model(replace(record, name=statement.name))
+        return f"model `{statement.name}`, version {version}: imported, it was `{came}`"
 
     def check_layer(self, statement: CreateLayer) -> None:
         """Raise QueryError for a layer that can never be used: its body is parsed already."""
@@ -159,6 +203,19 @@ class Lifecycle:
             return program.explain() + head
         maps = self._cache.maps(program, self._engine)
         return program.explain(maps, profiled(maps, options)) + head
+
+    def network(self, name: str) -> tuple[QueryModule, Part]:
+        """The network of a model with its weights, and all output rows of now bound to it.
+
+        Raises QueryError for trees, and for a model that is not trained.
+        """
+        record = self._store.model(name)
+        trained = _kept(record, None)
+        if isinstance(trained, Boosted):
+            raise QueryError("head = 'gbdt' has trees and no network")
+        maps = self._cache.maps(self._bound(record), self._engine)
+        module = trained.module(maps.plan)
+        return module, Part.bind(module, cut(maps, np.arange(maps.counts[maps.plan.output])))
 
     # -- table functions -------------------------------------------------------------------------
 
@@ -280,8 +337,6 @@ class Lifecycle:
 
     def _to_sql(self, call: TableCall) -> pa.Table:
         known = self._known(call.bound(["model"])["model"])
-        if isinstance(known.trained, Boosted):
-            raise QueryError("trees have no SQL yet; ml_to_sql is for networks", call.span)
         if known.program.moment is not None:
             raise QueryError(
                 "a model of a task has no SQL yet: it is evaluated as of seeds", call.span
@@ -336,26 +391,66 @@ class Lifecycle:
             raise QueryError("a model's name stands in quotes: 'm' or 'm@2'", argument.span)
         return self._store.model(argument.value, span=argument.span)
 
-    def _bound(self, record: ModelRecord, asked: AsOf | None = None) -> Program:
+    def _compiled(self, record: ModelRecord, asked: AsOf | None = None) -> Program:
         """The program of a kept model on the tables as they are now, for seeds if they are asked.
 
         Else, where it has a task, for those of the task.
         """
         (statement,) = statements(record.definition)
         assert isinstance(statement, CreateModel)
+        layers = _Layers(self._store, record.info["layers"])
+        options, moment = self._moment(_options(statement))
+        # its parameters are named after the statement's model, whatever it is called now
+        return self._program(statement.body, statement.name, options, layers, asked or moment)
+
+    def _bound(self, record: ModelRecord, asked: AsOf | None = None) -> Program:
+        """What `_compiled` gives; DataError where the tables are other ones now."""
         try:
-            layers = _Layers(self._store, record.info["layers"])
-            options, moment = self._moment(_options(statement))
-            return self._program(statement.body, record.name, options, layers, asked or moment)
+            return self._compiled(record, asked)
         except QueryError as error:
             raise DataError(
                 f"model `{record.name}` does not fit the database any more: {error}"
+                + self._since(record)
             ) from error
+
+    def _since(self, record: ModelRecord) -> str:
+        """What has become of the tables that a model reads, as a sentence; empty if nothing."""
+        found = []
+        for table, columns in record.info["reads"].items():
+            now = self._catalog.table(table)
+            if now is None:
+                found.append(f"there is no table {table}")
+                continue
+            types = dict(now.columns)
+            for name, kind in columns.items():
+                if name not in types:
+                    found.append(f"{table} has no column `{name}`")
+                elif types[name] != kind:
+                    found.append(f"`{name}` of {table} is {types[name]} and was {kind}")
+        return f"\nSince it was trained: {listing(found, 5)}." if found else ""
+
+    def _folder(self, given: Literal) -> Path:
+        """The folder of a statement; DataError where this connection may not touch files."""
+        asked = "SELECT current_setting('enable_external_access')"
+        ((allowed,),) = self._connection.execute(asked).fetchall()
+        if not allowed:
+            raise DataError(
+                "`enable_external_access` is false on this connection, so no files are read or "
+                "written"
+            )
+        return Path(str(given.value))
 
     def _known(self, argument: CallArgument, asked: AsOf | None = None) -> _Known:
         record = self._record(argument)
         trained = _kept(record, argument.span)
         program = self._bound(record, asked)
+        try:
+            trained.check(program.plan)
+        except DataError as error:
+            raise DataError(
+                f"model `{record.name}` does not fit the database any more: {error}"
+                + self._since(record)
+            ) from error
         return _Known(record, program, trained, self._cache.maps(program, self._engine))
 
     def _rows_of(self, known: _Known, argument: CallArgument) -> Numbers:
@@ -392,7 +487,7 @@ class Lifecycle:
             self._connection.unregister(name)
 
 
-def _kept(record: ModelRecord, span: Span) -> Trained | Boosted:
+def _kept(record: ModelRecord, span: Span | None) -> Trained | Boosted:
     """A model as its training left it; QueryError at `span` where it was only defined."""
     if not record.curve:
         raise QueryError(f"model `{record.name}` is defined but not trained", span)

@@ -34,7 +34,7 @@ LAYERS = (
     ("models",),
     ("autoselect",),
     (
-        *("session", "lifecycle", "store", "deployment", "results"),
+        *("session", "lifecycle", "store", "transport", "deployment", "results", "estimator"),
         *("declare", "overview", "manifest"),
     ),
     ("cli", "datasets", "loading", "demo", "__main__"),
