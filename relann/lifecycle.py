@@ -171,6 +171,8 @@ class Lifecycle:
             program = self._compiled(record)
             if record.curve:
                 _kept(record, statement.name_span).check(program.plan)
+        except KeyError as error:
+            raise DataError(f"model `{came}` is incomplete: it lacks {error}") from error
         except (QueryError, DataError) as error:
             raise DataError(
                 f"model `{came}` does not fit this database: {error}{self._since(record)}"

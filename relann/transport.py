@@ -62,7 +62,7 @@ class _Manifest(BaseModel):
     schema_hash: str
     parameters: int
     state: dict[str, str]
-    task: dict[str, str] | None
+    task: dict[str, str] | None = None
 
 
 def write_folder(record: ModelRecord, folder: Path, task: Task | None = None) -> None:

@@ -70,6 +70,7 @@ def train_forever(path: str, tell: Connection) -> None:
         tell.send("ready")
         while True:
             con.sql(f"{NETWORK}; INSERT INTO log VALUES (1); {TREES}")
+            tell.send("once more")
 
 
 def hold(path: str, tell: Connection) -> None:

@@ -14,6 +14,7 @@ import torch
 
 import relann
 from relann import DataError, Model, QueryError
+from tests.test_docs import DOCS, blocks
 
 ITEMS = pd.DataFrame(
     {
@@ -181,3 +182,13 @@ def test_a_model_of_a_task(tmp_path: Path) -> None:
             DataError, match=r"does not fit this database: .*no task is called `busy`"
         ):
             session.sql(f"IMPORT MODEL k FROM '{tmp_path}/m'")
+
+
+def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its program runs."""
+    monkeypatch.chdir(tmp_path)
+    (program,) = blocks(DOCS / "python.md", "python")
+    names: dict[str, object] = {}
+    exec(program, names)
+    assert isinstance(names["scores"], torch.Tensor)
+    assert names["scores"].shape == (60, 1)
