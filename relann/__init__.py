@@ -9,6 +9,7 @@ from relann.errors import (
     RelannError,
     SchemaError,
 )
+from relann.estimator import Model
 from relann.results import Result
 from relann.session import Session, connect
 from relann.version import VERSION as __version__
@@ -16,6 +17,7 @@ from relann.version import VERSION as __version__
 __all__ = [
     "DataError",
     "EngineError",
+    "Model",
     "PlanError",
     "QueryError",
     "RelannError",

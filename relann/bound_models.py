@@ -21,6 +21,7 @@ from relann.algebra.terms import quoted
 from relann.discovery import discover
 from relann.errors import DataError, QueryError, Span, did_you_mean, listing
 from relann.models import library
+from relann.models.batches import Part
 from relann.models.boosting import Boosted
 from relann.models.losses import Head
 from relann.models.moments import of_task
@@ -29,6 +30,8 @@ from relann.models.program import AsOf, MapCache, Program
 from relann.models.splits import Numbers
 from relann.models.training import CURVE, Trained
 from relann.provenance.encoders import Encoders
+from relann.provenance.module import QueryModule
+from relann.provenance.slices import cut
 from relann.schema import Catalog
 from relann.store import ModelRecord, Store
 
@@ -127,31 +130,73 @@ class BoundModels:
             raise QueryError("a model's name stands in quotes: 'm' or 'm@2'", argument.span)
         return self.store.model(argument.value, span=argument.span)
 
-    def bound(self, record: ModelRecord, asked: AsOf | None = None) -> Program:
+    def compiled(self, record: ModelRecord, asked: AsOf | None = None) -> Program:
         """The program of a kept model on the tables as they are now, for seeds if they are asked.
 
         Else, where it has a task, for those of the task.
         """
         (statement,) = statements(record.definition)
         assert isinstance(statement, CreateModel)
+        layers = KnownLayers(self.store, record.info["layers"])
+        options, moment = self.moment(options_of(statement))
+        # parameters are named after the statement's model, whatever it is called now
+        name = statement.name
+        head = record.weights.get(f"{name}.{PREDICTION}.bias")
+        outputs = None if head is None else len(head)
+        return self.program(statement.body, name, options, layers, asked or moment, outputs)
+
+    def bound(self, record: ModelRecord, asked: AsOf | None = None) -> Program:
+        """What `compiled` gives; DataError where the tables are other ones now."""
         try:
-            layers = KnownLayers(self.store, record.info["layers"])
-            options, moment = self.moment(options_of(statement))
-            head = record.weights.get(f"{record.name}.{PREDICTION}.bias")
-            outputs = None if head is None else len(head)
-            moment = asked or moment
-            return self.program(statement.body, record.name, options, layers, moment, outputs)
+            return self.compiled(record, asked)
         except QueryError as error:
             raise DataError(
                 f"model `{record.name}` does not fit the database any more: {error}"
+                + self.since(record)
             ) from error
+
+    def since(self, record: ModelRecord) -> str:
+        """What has become of the tables that a model reads, as a sentence; empty if nothing."""
+        found = []
+        for table, columns in record.info["reads"].items():
+            now = self.catalog.table(table)
+            if now is None:
+                found.append(f"there is no table {table}")
+                continue
+            types = dict(now.columns)
+            for name, kind in columns.items():
+                if name not in types:
+                    found.append(f"{table} has no column `{name}`")
+                elif types[name] != kind:
+                    found.append(f"`{name}` of {table} is {types[name]} and was {kind}")
+        return f"\nSince it was trained: {listing(found, 5)}." if found else ""
 
     def known(self, argument: CallArgument, asked: AsOf | None = None) -> Known:
         """The trained model that an argument names, `asked` as in `bound`."""
         record = self.record(argument)
         trained = trained_of(record, argument.span)
         program = self.bound(record, asked)
+        try:
+            trained.check(program.plan)
+        except DataError as error:
+            raise DataError(
+                f"model `{record.name}` does not fit the database any more: {error}"
+                + self.since(record)
+            ) from error
         return Known(record, program, trained, self.maps(program))
+
+    def network(self, name: str) -> tuple[QueryModule, Part]:
+        """The network of a model with its weights, and all output rows of now bound to it.
+
+        Raises QueryError for trees, and for a model that is not trained.
+        """
+        record = self.store.model(name)
+        trained = trained_of(record, None)
+        if isinstance(trained, Boosted):
+            raise QueryError("head = 'gbdt' has trees and no network")
+        maps = self.maps(self.bound(record))
+        module = trained.module(maps.plan)
+        return module, Part.bind(module, cut(maps, np.arange(maps.counts[maps.plan.output])))
 
     def rows_of(self, known: Known, argument: CallArgument) -> Numbers:
         """Output rows that agree with a query in all columns the query has."""
@@ -188,7 +233,7 @@ class BoundModels:
             self.connection.unregister(name)
 
 
-def trained_of(record: ModelRecord, span: Span) -> Trained | Boosted:
+def trained_of(record: ModelRecord, span: Span | None) -> Trained | Boosted:
     """A model as its training left it; QueryError at `span` where it was only defined."""
     if not record.curve:
         raise QueryError(f"model `{record.name}` is defined but not trained", span)

@@ -1,4 +1,4 @@
-"""A trained model as plain SQL in its database, checked against torch on the spot."""
+"""A trained model as plain SQL in its database, checked against its predictions on the spot."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from relann.algebra.rowmaps import RowMaps
 from relann.algebra.terms import quoted
 from relann.duckdb_errors import duckdb_error_text
 from relann.errors import DataError, PlanError
+from relann.models.boosting import Boosted
 from relann.models.head_sql import head_to_sql
 from relann.models.prediction import predict
 from relann.models.program import Program
 from relann.models.splits import Numbers
 from relann.models.training import Trained
-from relann.provenance.to_sql import query_to_sql
+from relann.models.trees_to_sql import Grown, trees_to_sql
+from relann.provenance.to_sql import Expanded, query_to_sql
 from relann.store import ModelRecord, Store
 
 log = logging.getLogger("relann")
@@ -35,7 +37,7 @@ def deploy(
     store: Store,
     record: ModelRecord,
     program: Program,
-    trained: Trained,
+    trained: Trained | Boosted,
     maps: RowMaps,
 ) -> str:
     """The SELECT that gives what the model predicts, on the rows there are when it runs.
@@ -45,14 +47,21 @@ def deploy(
     nothing is kept.
     """
     node = program.optimised.node
-    arrays = {name: tensor.numpy() for name, tensor in trained.weights.items()}
-    expanded = query_to_sql(
-        node, arrays, trained.encoders, lambda what: store.table_of(record, what)
-    )
-    (scores,) = expanded.embeddings.values()
+
+    def named(what: str) -> str:
+        return store.table_of(record, what)
+
+    made: Grown | Expanded
+    if isinstance(trained, Boosted):
+        made = trees_to_sql(node, trained, named)
+        scores: Sequence[str] = made.scores
+    else:
+        arrays = {name: tensor.numpy() for name, tensor in trained.weights.items()}
+        made = query_to_sql(node, arrays, trained.encoders, named)
+        (scores,) = made.embeddings.values()
     contents = [c.name for c in node.columns if not c.learned and c.name != trained.options.split]
-    sql = head_to_sql(trained.head, expanded.sql, scores, contents)
-    tables = {store.table_of(record, what): table for what, table in expanded.tables.items()}
+    sql = head_to_sql(trained.head, made.sql, scores, contents)
+    tables = {named(what): table for what, table in made.tables.items()}
     with store.keeping(tables):
         expected = predict(trained, maps, _sample(connection, maps))
         difference = _difference(connection, sql, expected)

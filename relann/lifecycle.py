@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from relann.algebra.bind import Layer
 from relann.algebra.lineage import key_columns
-from relann.algebra.statements import CreateLayer, CreateModel, Explain
+from relann.algebra.statements import (
+    CreateLayer,
+    CreateModel,
+    Explain,
+    ExportModel,
+    ImportModel,
+    Literal,
+)
 from relann.algebra.table_calls import TableCall
-from relann.bound_models import HEAD, BoundModels, options_of
-from relann.errors import placed
+from relann.bound_models import HEAD, BoundModels, options_of, trained_of
+from relann.errors import DataError, QueryError, placed
+from relann.models.batches import Part
 from relann.models.boosting import Boosted, described, fit_boosted
 from relann.models.options import Options
 from relann.models.program import Program, check_one_row_each
 from relann.models.training import Trained, fit, profiled
+from relann.provenance.module import QueryModule
 from relann.provenance_functions import ProvenanceFunctions
 from relann.schema import Catalog
 from relann.store import ModelRecord, Store
 from relann.table_functions import TableFunctions
+from relann.transport import read_folder, schema_hash, write_folder
 
 
 class Lifecycle:
@@ -51,6 +63,7 @@ class Lifecycle:
             trained = self._fitted(program, options, ids)
         kept = [e for e in trained.curve.to_pylist() if e["best"]]
         metrics = {e["metric"]: e["validation"] for e in kept if e["validation"] is not None}
+        reads = _described(program, self._models.catalog)
         record = ModelRecord(
             name=statement.name,
             definition=statement.sql,
@@ -60,15 +73,63 @@ class Lifecycle:
             info={
                 "best_epoch": trained.best_epoch,
                 "rows": trained.rows,
-                "reads": _described(program, self._models.catalog),
+                "reads": reads,
                 "layers": layers.used,
             },
+            schema_hash=schema_hash(reads),
             weights=trained.weights,
             state={**trained.state(), HEAD: trained.head.state()},
         )
         version = self._models.store.save_model(record)
         told = _summary(trained, metrics) + ("" if moment is None else f", {moment.clock}")
         return f"model `{statement.name}`, version {version}: {told}"
+
+    def export_model(self, statement: ExportModel) -> str:
+        """Write a model into a folder, see `relann.transport`; the sentence that says so."""
+        store = self._models.store
+        record = store.model(statement.name, span=statement.name_span)
+        name = record.options.get("task")
+        task = next((t for t in store.tasks() if t.name == name), None)
+        write_folder(record, self._folder(statement.folder), task)
+        return (
+            f"model `{record.name}`, version {record.version}: exported to {statement.folder.value}"
+        )
+
+    def import_model(self, statement: ImportModel) -> str:
+        """Keep the model of a folder as a new version of a name; the sentence that says so.
+
+        Raises DataError where the folder is none, or the database lacks what the model reads.
+        """
+        models = self._models
+        models.store.check_new(statement.name, statement.replace, statement.name_span)
+        record = read_folder(self._folder(statement.folder))
+        came = f"{record.name}@{record.version}"
+        try:
+            program = models.compiled(record)
+            if record.curve:
+                trained_of(record, statement.name_span).check(program.plan)
+        except KeyError as error:
+            raise DataError(f"model `{came}` is incomplete: it lacks {error}") from error
+        except (QueryError, DataError) as error:
+            raise DataError(
+                f"model `{came}` does not fit this database: {error}{models.since(record)}"
+            ) from error
+        version = models.store.save_model(replace(record, name=statement.name))
+        return f"model `{statement.name}`, version {version}: imported, it was `{came}`"
+
+    def network(self, name: str) -> tuple[QueryModule, Part]:
+        """The network of a model, see `BoundModels.network`."""
+        return self._models.network(name)
+
+    def _folder(self, given: Literal) -> Path:
+        """The folder of a statement; DataError where this connection may not touch files."""
+        allowed = self._models.catalog.value("SELECT current_setting('enable_external_access')")
+        if not allowed:
+            raise DataError(
+                "`enable_external_access` is false on this connection, so no files are read or "
+                "written"
+            )
+        return Path(str(given.value))
 
     def check_layer(self, statement: CreateLayer) -> None:
         """Raise QueryError for a layer that can never be used: its body is parsed already."""

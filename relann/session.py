@@ -26,6 +26,8 @@ from relann.algebra.statements import (
     CreateTask,
     Drop,
     Explain,
+    ExportModel,
+    ImportModel,
     Passthrough,
     Show,
     Statement,
@@ -57,6 +59,7 @@ _CHANGES = {
     "CREATE": "created with",
 }
 _Rows = tuple[pa.Table, list[str]]
+_LOCKED = re.compile(r"set lock on file|being used by another process")
 _VARIABLE = re.compile(r'Python Object "(.*?)" of type .* not suitable for replacement scans')
 
 
@@ -72,6 +75,12 @@ class Models(Protocol):
 
         Nothing may be changed when this raises.
         """
+
+    def export_model(self, statement: ExportModel) -> str:
+        """Write a kept model into a folder and say so."""
+
+    def import_model(self, statement: ImportModel) -> str:
+        """Keep the model of a folder and say so; nothing may be changed when this raises."""
 
     def check_layer(self, statement: CreateLayer) -> None:
         """Raise QueryError if the layer cannot be used; the session keeps it afterwards."""
@@ -101,7 +110,13 @@ def connect(
         connection = duckdb.connect(str(database), read_only=read_only)
         connection.execute("SET enable_progress_bar = false")  # training shows one of its own
     except duckdb.Error as error:
-        raise EngineError(f"cannot open database {database}: {duckdb_error_text(error)}") from error
+        text = duckdb_error_text(error)
+        if _LOCKED.search(text):
+            text = (
+                "another process has it open. One process at a time writes a file; several may "
+                f"read it, each with read_only=True ({text})"
+            )
+        raise EngineError(f"cannot open database {database}: {text}") from error
     return Session(connection, models, owned=True)
 
 
@@ -182,6 +197,12 @@ class Session:
                     self._models.check_layer(statement)
                 self._store.save_layer(name, statement.sql, or_replace, name_span)
                 return Result(message=f"layer `{name}` is kept")
+            case ExportModel():
+                with self._asking(statement.name_span):
+                    return Result(message=self._models.export_model(statement))
+            case ImportModel():
+                with self._asking(statement.name_span):
+                    return Result(message=self._models.import_model(statement))
             case Explain():
                 with self._asking(statement.span):
                     return Result(message=self._models.explain(statement))
@@ -255,7 +276,11 @@ class Session:
             kinds = [pa.string(), pa.string(), pa.timestamp("us")]
             names = ["VARCHAR", "VARCHAR", "TIMESTAMP"]
         else:
-            entries = self._store.models()
+            every = statement.kind == "versions"
+            store = self._store
+            entries = (
+                store.versions(statement.name, statement.name_span) if every else store.models()
+            )
             columns = {
                 "name": [v.name for v in entries],
                 "version": [v.version for v in entries],
@@ -265,6 +290,9 @@ class Session:
             }
             kinds = [pa.string(), pa.int32(), pa.timestamp("us"), pa.int64(), pa.string()]
             names = ["VARCHAR", "INTEGER", "TIMESTAMP", "BIGINT", "VARCHAR"]
+            if every:
+                columns["relann_version"] = [v.relann_version for v in entries]
+                kinds, names = [*kinds, pa.string()], [*names, "VARCHAR"]
         arrays = [pa.array(v, t) for v, t in zip(columns.values(), kinds, strict=True)]
         return Result(pa.Table.from_arrays(arrays, names=list(columns)), names)
 

@@ -87,7 +87,7 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A line of the list of models: the newest version of one."""
+    """A line of the list of models: one version of one."""
 
     name: str
     version: int
@@ -95,6 +95,7 @@ class ModelEntry:
     parameters: int
     options: Mapping[str, Any]
     metrics: Mapping[str, Any]
+    relann_version: str = VERSION
 
 
 @dataclass(frozen=True)
@@ -123,14 +124,14 @@ class Store:
         if not replace and (newest := self._newest(name)):
             raise QueryError(
                 f"model `{newest[0]}` exists already (version {newest[1]}); "
-                "CREATE OR REPLACE MODEL adds a version",
+                "OR REPLACE adds a version",
                 span,
             )
 
     def save_model(self, record: ModelRecord) -> int:
         """Keep a model as the next version of its name, and return that version."""
         weights = to_bytes(record.weights)
-        state = {site: _table_bytes(table) for site, table in record.state.items()}
+        state = {site: table_to_bytes(table) for site, table in record.state.items()}
         texts = [_json(v) for v in (record.options, record.metrics, record.curve, record.info)]
         parameters = sum(t.numel() for t in record.weights.values())
         with self._transaction():
@@ -194,14 +195,29 @@ class Store:
         if not self._exists("models"):
             return []
         rows = self._run(
-            "SELECT name, version, created_at, parameters, options, metrics "
+            "SELECT name, version, created_at, parameters, options, metrics, relann_version "
             f"FROM {self._table('models')} "
             "QUALIFY row_number() OVER (PARTITION BY name ORDER BY version DESC) = 1 ORDER BY name"
         )
-        return [
-            ModelEntry(name, version, created, size, json.loads(options), json.loads(metrics))
-            for name, version, created, size, options, metrics in rows
-        ]
+        return [_entry(*row) for row in rows]
+
+    def versions(self, name: str | None = None, span: Span | None = None) -> list[ModelEntry]:
+        """All versions of a model, or of each, by name from the newest to the oldest.
+
+        QueryError where no model is called so.
+        """
+        newest = None if name is None else self._newest(name)
+        if name is not None and newest is None:
+            raise self._unknown(name, None, span)
+        if not self._exists("models"):
+            return []
+        rows = self._run(
+            "SELECT name, version, created_at, parameters, options, metrics, relann_version "
+            f"FROM {self._table('models')} WHERE $1 IS NULL OR name = $1 "
+            "ORDER BY name, version DESC",
+            [None if newest is None else newest[0]],
+        )
+        return [_entry(*row) for row in rows]
 
     def drop_model(self, name: str, if_exists: bool = False, span: Span | None = None) -> bool:
         """Forget all versions of a model; False if there was none and `if_exists` allows that."""
@@ -220,9 +236,12 @@ class Store:
     def table_of(self, record: ModelRecord, what: str) -> str:
         """The name, as SQL, of a table that belongs to a model: `keeping` makes it.
 
-        It names version and weights, so that no view over another model ever reads it.
+        It names version and contents, so that no view over another model ever reads it.
         """
-        digest = sha256(to_bytes(record.weights)).hexdigest()[:8]
+        held = to_bytes(record.weights)
+        if not record.weights:  # of trees
+            held = b"".join(map(table_to_bytes, record.state.values()))
+        digest = sha256(held).hexdigest()[:8]
         name = quoted(f"{record.name}@{record.version} {digest} {what}")
         database = self._database()
         # a database of the schema's name would make the schema's name mean two things
@@ -404,10 +423,7 @@ class Store:
         state = {}
         for site, data, digest in rows:
             _check_digest(data, digest, f"the state `{site}` of {what}")
-            try:
-                state[site] = pa.ipc.open_stream(data).read_all()
-            except pa.ArrowException as error:
-                raise DataError(f"the state `{site}` of {what} is damaged: {error}") from error
+            state[site] = table_from_bytes(data, f"the state `{site}` of {what}")
         return state
 
     def _unknown(self, name: str, version: int | None, span: Span | None) -> QueryError:
@@ -497,6 +513,12 @@ class Store:
             raise DataError(message) from error
 
 
+def _entry(
+    name: str, version: int, created: datetime, size: int, options: str, metrics: str, by: str
+) -> ModelEntry:
+    return ModelEntry(name, version, created, size, json.loads(options), json.loads(metrics), by)
+
+
 def _name_and_version(name: str, version: int | None) -> tuple[str, int | None]:
     base, mark, number = name.rpartition("@")
     return (
@@ -509,11 +531,20 @@ def _check_digest(data: bytes, digest: str, what: str) -> None:
         raise DataError(f"{what} do not match their checksum: the database file is damaged")
 
 
-def _table_bytes(table: pa.Table) -> bytes:
+def table_to_bytes(table: pa.Table) -> bytes:
+    """A table as an Arrow IPC stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return bytes(sink.getvalue())
+
+
+def table_from_bytes(data: bytes, what: str) -> pa.Table:
+    """The table of an Arrow IPC stream; DataError, naming `what`, where it is not one."""
+    try:
+        return pa.ipc.open_stream(data).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{what} is damaged: {error}") from error
 
 
 def _json(value: Any) -> str:

@@ -162,8 +162,6 @@ class TableFunctions:
 
     def _to_sql(self, call: TableCall) -> pa.Table:
         known = self._models.known(call.bound(["model"])["model"])
-        if isinstance(known.trained, Boosted):
-            raise QueryError("trees have no SQL yet; ml_to_sql is for networks", call.span)
         if known.program.moment is not None:
             raise QueryError(
                 "a model of a task has no SQL yet: it is evaluated as of seeds", call.span

@@ -34,7 +34,7 @@ LAYERS = (
     ("models",),
     ("autoselect",),
     (
-        *("session", "lifecycle", "store", "deployment", "results"),
+        *("session", "lifecycle", "store", "transport", "deployment", "results", "estimator"),
         *("bound_models", "table_functions", "provenance_functions"),
         *("declare", "overview", "manifest"),
     ),

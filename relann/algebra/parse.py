@@ -10,7 +10,7 @@ from sqlglot import Token, TokenType
 from relann.algebra import pql_parse
 from relann.algebra.bodies import QUERY_HEADS
 from relann.algebra.cursor import Cursor
-from relann.algebra.lexing import Lexed, check_brackets, lex, nearest, word
+from relann.algebra.lexing import STRINGS, Lexed, check_brackets, lex, nearest, word
 from relann.algebra.statements import (
     AddForeignKey,
     CreateLayer,
@@ -19,7 +19,10 @@ from relann.algebra.statements import (
     Drop,
     DropForeignKey,
     Explain,
+    ExportModel,
+    ImportModel,
     LayerArgument,
+    Literal,
     Option,
     Passthrough,
     SetFacts,
@@ -35,7 +38,7 @@ _NEARLY_FACTS = {
     "PK": "KEY", "PKEY": "KEY", "PRIMARY_KEY": "KEY", "PRIMARY": "KEY", "ID": "KEY",
     "TIME_COL": "TIME", "TIME_COLUMN": "TIME", "TIMESTAMP": "TIME", "TS": "TIME",
 }  # fmt: skip
-_HEADS = ("CREATE", "DROP", "SHOW", "EXPLAIN")
+_HEADS = ("CREATE", "DROP", "SHOW", "EXPLAIN", "EXPORT", "IMPORT")
 _DUCKDB_KINDS = (
     "DATABASE", "FUNCTION", "INDEX", "MACRO", "PERSISTENT", "SCHEMA", "SECRET", "SEQUENCE",
     "TABLE", "TEMP", "TEMPORARY", "TRIGGER", "TYPE", "UNIQUE", "USER", "VARIABLE", "VIEW",
@@ -113,6 +116,10 @@ def _statement(lexed: Lexed, tokens: list[Token], piece: Span) -> Statement:
         if cursor.take("MODEL"):
             check_brackets(lexed, tokens)
             return _explain(cursor, analyze)
+    elif cursor.take("EXPORT", "MODEL"):
+        return _export(cursor)
+    elif cursor.take("IMPORT", "MODEL") or cursor.take("IMPORT", "OR", "REPLACE", "MODEL"):
+        return _import(cursor, word(cursor.tokens[1]) == "OR")
     elif cursor.take("DROP"):
         for kind in _KINDS:
             if cursor.take(kind):
@@ -122,6 +129,8 @@ def _statement(lexed: Lexed, tokens: list[Token], piece: Span) -> Statement:
             if cursor.take(kind + "S"):
                 cursor.end(f"SHOW {kind}S takes nothing more")
                 return Show(cursor.whole, kind.lower() + "s")
+        if cursor.take("VERSIONS"):
+            return _versions(cursor)
         if cursor.at("SCHEMA") and len(tokens) == 2:
             return Show(cursor.whole, "schema")
     elif cursor.take("ALTER", "TABLE") and (found := _alter(cursor)):
@@ -164,6 +173,40 @@ def _drop(cursor: Cursor, kind: str) -> Drop:
     name, span = cursor.name(kind.lower())
     cursor.end(f"DROP {kind} takes one name")
     return Drop(cursor.whole, kind.lower(), name, span, if_exists)
+
+
+def _export(cursor: Cursor) -> ExportModel:
+    name, span = cursor.reference("model")
+    folder = _folder(cursor, "TO")
+    cursor.end("EXPORT MODEL takes one model and one folder")
+    return ExportModel(cursor.whole, name, span, folder)
+
+
+def _import(cursor: Cursor, replace: bool) -> ImportModel:
+    name, span = cursor.name("model")
+    folder = _folder(cursor, "FROM")
+    cursor.end("IMPORT MODEL takes one name and one folder")
+    return ImportModel(cursor.whole, name, span, replace, folder)
+
+
+def _folder(cursor: Cursor, before: str) -> Literal:
+    """The folder that stands behind a keyword, in quotes."""
+    if not cursor.take(before):
+        raise cursor.error(f"expected {before} and a folder in quotes", cursor.hint((before,)))
+    token = cursor.next
+    if token is None or token.token_type not in STRINGS or not token.text.strip():
+        raise cursor.error("expected a folder in quotes, such as 'models/churn'")
+    return cursor.literal("the folder")
+
+
+def _versions(cursor: Cursor) -> Show:
+    if cursor.next is None:
+        return Show(cursor.whole, "versions")
+    if not cursor.take("OF"):
+        raise cursor.error("expected OF and a model's name", cursor.hint(("OF",)))
+    name, span = cursor.name("model")
+    cursor.end("SHOW VERSIONS OF takes one name")
+    return Show(cursor.whole, "versions", name, span)
 
 
 def _alter(cursor: Cursor) -> Statement | None:
@@ -302,6 +345,13 @@ def _refuse_near_misses(lexed: Lexed, tokens: Sequence[Token]) -> None:
         if meant := nearest(kind, _KINDS, _DUCKDB_KINDS):
             raise QueryError(
                 f"nothing is created by CREATE {kind}. Did you mean `{meant}`?",
+                lexed.span(tokens[at]),
+            )
+    elif head in ("EXPORT", "IMPORT"):
+        meant = "MODEL" if kind in _KINDS else nearest(kind, ("MODEL",), ("DATABASE",))
+        if meant:
+            raise QueryError(
+                f"{head} is for a model or DuckDB's whole DATABASE. Did you mean `{meant}`?",
                 lexed.span(tokens[at]),
             )
     elif head == "EXPLAIN" and "CREATE" in words[:2] and "MODEL" in words:

@@ -126,10 +126,32 @@ class Drop(Statement):
 
 
 @dataclass(frozen=True)
+class ExportModel(Statement):
+    """EXPORT MODEL name TO 'folder'; `name` may be `model@version`."""
+
+    name: str
+    name_span: Span
+    folder: Literal
+
+
+@dataclass(frozen=True)
+class ImportModel(Statement):
+    """IMPORT [OR REPLACE] MODEL name FROM 'folder'"""
+
+    name: str
+    name_span: Span
+    replace: bool
+    folder: Literal
+
+
+@dataclass(frozen=True)
 class Show(Statement):
-    """SHOW MODELS | TASKS | LAYERS | SCHEMA; `kind` is what stands there, in lower case."""
+    """SHOW MODELS | TASKS | LAYERS | VERSIONS [OF model] | SCHEMA; `kind` is the first of these
+    words, in lower case, and `name` the model's."""
 
     kind: str
+    name: str | None = None
+    name_span: Span | None = None
 
 
 @dataclass(frozen=True)

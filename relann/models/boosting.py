@@ -50,7 +50,9 @@ _OBJECTIVES = {
     "mae": "regression_l1",
     "huber": "huber",
 }
-_LARGEST = 1e300  # beyond which a threshold between two numbers may overflow
+LARGEST = 1e300
+"""What larger numbers count as: beyond it a threshold between two numbers may overflow."""
+
 _SMALLEST = 1e-15  # probabilities below count as this in a loss, as in LightGBM
 
 
@@ -125,7 +127,7 @@ def _floats(values: pa.Array) -> Floats:
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
     wide: Floats = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    return np.clip(wide, -_LARGEST, _LARGEST)
+    return np.clip(wide, -LARGEST, LARGEST)
 
 
 @dataclass(frozen=True)
@@ -161,12 +163,38 @@ class Boosted:
     def _booster(self) -> Any:
         return _library().Booster(model_str=self.trees)
 
+    def check(self, plan: Plan) -> None:
+        """Raise DataError unless a plan's output has the columns that the trees split on."""
+        self.check_columns({name: content.type for name, content in plan.contents})
+
+    def check_columns(self, types: Mapping[str, str]) -> None:
+        """Raise DataError unless columns with these types are what the trees split on."""
+        for feature in self.features:
+            kind = types.get(feature.name)
+            if kind is None:
+                raise DataError(
+                    f"the trees split on `{feature.name}`, which the output has no more"
+                )
+            try:
+                now = Feature.of(feature.name, kind)
+            except QueryError as error:
+                raise DataError(str(error)) from error
+            if (now.kind, now.width) != (feature.kind, feature.width):
+                raise DataError(
+                    f"the trees split on `{feature.name}` as a {feature.kind}, and it is {kind} now"
+                )
+
+    def dumped(self) -> list[dict[str, Any]]:
+        """The roots of the trees as LightGBM tells them; of k classes each k-th is one's own."""
+        return [t["tree_structure"] for t in self._booster.dump_model()["tree_info"]]
+
     def scores(self, maps: RowMaps, rows: Numbers | None = None) -> Tensor:
         """The trees' sums for output rows (None: all). float64, shape (rows, head's width).
 
         A row's numbers do not depend on which other rows are asked for. Raises DataError where a
         column is gone or has become something else.
         """
+        self.check(maps.plan)
         seen = _matrix(self.features, _contents(self.features, maps.plan), maps, rows)
         if not len(seen):
             return torch.zeros(0, self.head.width, dtype=torch.float64)
@@ -526,18 +554,8 @@ def _head(label: Content, train: pa.Array, val: pa.Array, options: Options) -> H
 
 
 def _contents(features: Sequence[Feature], plan: Plan) -> list[Content]:
-    """The output's columns of features; DataError where one is gone or of another kind."""
+    """The output's columns of features that it has."""
     contents = dict(plan.contents)
-    for feature in features:
-        content = contents.get(feature.name)
-        if content is None:
-            raise DataError(f"the trees split on `{feature.name}`, which the output has no more")
-        now = Feature.of(feature.name, content.type)
-        if (now.kind, now.width) != (feature.kind, feature.width):
-            raise DataError(
-                f"the trees split on `{feature.name}` as a {feature.kind}, and it is "
-                f"{content.type} now"
-            )
     return [contents[f.name] for f in features]
 
 

@@ -14,7 +14,7 @@ from relann.algebra.explain import Profile
 from relann.algebra.plan import Plan
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.terms import Content
-from relann.errors import DataError, QueryError
+from relann.errors import DataError, QueryError, listing
 from relann.models.batches import Batches, Sliced
 from relann.models.learning import CURVE as CURVE
 from relann.models.learning import Learning, curve_table
@@ -26,6 +26,7 @@ from relann.models.splits import Numbers, labelled, output_column, prediction_st
 from relann.provenance.encoders import Encoders
 from relann.provenance.inputs import shared
 from relann.provenance.module import QueryModule
+from relann.provenance.parameters import arrays
 from relann.provenance.profile import profile
 from relann.provenance.slices import cut
 
@@ -55,6 +56,13 @@ class Trained:
     def state(self) -> dict[str, pa.Table]:
         """What was fitted beside the weights, as tables by name."""
         return self.encoders.state()
+
+    def check(self, plan: Plan) -> None:
+        """Raise DataError where weights are missing for a plan, or what was fitted."""
+        self.encoders.check(plan)
+        names = [a.parameter.name for a in arrays(plan)]
+        if missing := [f"`{n}`" for n in names if n not in self.weights]:
+            raise DataError(f"the weights lack {listing(missing, 5)}")
 
     def module(self, plan: Plan) -> QueryModule:
         """The network with these weights, ready to predict."""

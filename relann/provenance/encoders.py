@@ -427,6 +427,22 @@ class Encoders:
                 out.periods[site] = Period.fit(instants(a, c) for a, c in arrays)
         return out
 
+    def check(self, plan: Plan) -> None:
+        """Raise DataError where a plan reads content that nothing was fitted for."""
+        for step in plan.steps:
+            key, fitted = keys(step), True
+            if key is not None:
+                fitted, site = key.site in self.vocabularies, key.site
+            match step.operation:
+                case Encode("numeric", site):
+                    fitted = site in self.standards
+                case Encode("time", site):
+                    fitted = site in self.periods
+                case Pretrained() as term:
+                    fitted, site = term.site in self.pretrained, term.site
+            if not fitted:
+                raise DataError(f"nothing was fitted for `{site}`, which the query reads now")
+
     @property
     def sizes(self) -> dict[str, int]:
         """How many values each vocabulary has."""
