@@ -268,8 +268,11 @@ class _Prover:
         )
 
     def _check_seeds_come_through(self, node: Node) -> None:
-        """QueryError unless the seeds' columns are those of one row of the seeds, unchanged."""
-        columns = {name: name for name in self.seeds.node.names}
+        """QueryError unless the seeds' columns are those of one row of the seeds, unchanged.
+
+        The label of a ranking is not: of each pair it says whether the item is one of the seed's.
+        """
+        columns = {name: name for name in self.seeds.node.names if name != self.seeds.label}
         while node not in self.seed_nodes:
             below: dict[str, str | None]
             match node:
