@@ -175,8 +175,9 @@ def _theirs(
     for relation in schema.relations.values():
         name = unquoted(relation.table.name.rpartition(".")[2])
         values = [v for v in columns.of(relation) if v.kind != "time"]
-        keys = dict.fromkeys([relation.key, *(f.column for f in relation.foreign)])
-        items = [f't."{k}"' for k in keys if k is not None]
+        items = [] if relation.key is None else [f't."{relation.key}"']
+        # featuretools wants keys of one integer type, hence no NULL: -1 names no row
+        items += [f'coalesce(t."{f.column}", -1) AS "{f.column}"' for f in relation.foreign]
         items += [f't."{relation.time}"::TIMESTAMP AS "{relation.time}"'] if relation.time else []
         items += [f'{read_from(v, "t")} AS "{v.name}"' for v in values]
         until = (
