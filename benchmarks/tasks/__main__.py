@@ -35,6 +35,7 @@ from relbench import load_dataset
 from relbench.submit import write_prediction_table
 
 from benchmarks.memory import peak_mb
+from benchmarks.relbench import create_task
 from relann import datasets
 from relann.datasets import RelBenchTask
 from relann.session import Session
@@ -137,21 +138,6 @@ def measured(given: argparse.Namespace) -> Row:
             path = given.submit / f"{given.task.replace('/', '__')}.csv"
             write_prediction_table(judge, predictions, path)
     return Row(program, regime, metric, runs, peak_mb())
-
-
-def create_task(session: Session, task: RelBenchTask, regime: str) -> None:
-    """The task's own tables of seeds as a task."""
-    parts = " UNION ALL ".join(
-        f"SELECT *, '{split}' AS split FROM read_parquet('{path}')"
-        for split, path in (("train", task.train), ("val", task.val), ("test", task.test))
-    )
-    kind = {"binary_classification": "binary", "regression": "regression"}[task.task_type]
-    session.sql(
-        f"CREATE TASK t OPTIONS (entity = '{task.entity_col}', time = '{task.time_col}', "
-        f"label = '{task.target_col}', table = '{task.entity_table}', split = 'split', "
-        f"val = '{task.val_timestamp}', test = '{task.test_timestamp}', kind = '{kind}', "
-        f"horizon = '{task.timedelta}', regime = '{regime}') AS {parts}"
-    )
 
 
 def model(program: str, seed: int, options: str | None) -> str:

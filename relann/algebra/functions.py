@@ -546,7 +546,7 @@ class _Call:
         columns = self.terms.expand(alias)
         assert columns is not None  # else the name would have been that of a column
         pairs = []
-        for name, flat in self._without_excluded(columns):
+        for name, flat in self._without_excluded(alias, columns):
             kind = self.terms.columns[flat].type
             if kind is not None and array_width(kind) is None:
                 label = exp.Literal.string(f"{name}: ").sql(dialect="duckdb")
@@ -608,7 +608,7 @@ class _Call:
         columns = self.terms.expand(alias.name)
         if columns is None:
             raise self._error(f"there is no relation `{alias.name}` here", alias)
-        columns = self._without_excluded(columns)
+        columns = self._without_excluded(alias.name, columns)
         fixed: list[Term] = []
         summands: list[Term] = []
         for name, flat in columns:
@@ -645,15 +645,22 @@ class _Call:
             total = Apply("add", (total, part))
         return total
 
-    def _without_excluded(self, columns: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    def _without_excluded(
+        self, alias: str, columns: list[tuple[str, str]]
+    ) -> list[tuple[str, str]]:
+        """The columns less those that `exclude` names; keys may be named, and are not read anyway.
+
+        So a text that leaves a key out means the same whether it is known to be one or not.
+        """
         node = self.named.get("exclude")
         if node is None:
             return columns
         parts = node.expressions if isinstance(node, exp.Array | exp.Tuple) else [node]
         out = {str(p.name).casefold(): p for p in parts}
         known = {name.casefold() for name, _ in columns}
+        there = {flat.casefold() for flat in self.terms.columns}
         for name, part in out.items():
-            if name not in known:
+            if name not in known and f"{alias}.{name}".casefold() not in there:
                 raise self._error(
                     f"{self.name}() does not read `{part.name}`; it reads "
                     f"{listing(n for n, _ in columns)}." + did_you_mean(name, known),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from relann.algebra.nodes import Column, Node, Over
 from relann.algebra.terms import Content, Term
@@ -194,3 +196,12 @@ class Plan:
             assert isinstance(space, Groups)
             return space.source
         return step.space
+
+    @cached_property
+    def gathered(self) -> Mapping[tuple[int, Content], int]:
+        """(space, via) → the space whose rows are picked there, over all gathers."""
+        return {
+            (self.rows_of(step), via): self.steps[source].space
+            for step in self.steps
+            for source, via in gathers(step)
+        }

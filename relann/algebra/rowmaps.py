@@ -79,7 +79,7 @@ class RowMaps:
             out.counts[space] = len(kept)
             out.kept[space] = self.kept[space][kept] if space in self.kept else kept
         for (space, via), index in self.gathers.items():
-            origin = _gathered_space(self.plan, space, via)
+            origin = self.plan.gathered[space, via]
             picked = index[demand[space]]
             out.gathers[space, via] = _renumber(picked, fresh[origin])
         for space, ids in self.groups.items():
@@ -251,14 +251,6 @@ def _groups(plan: Plan, space: int) -> Groups:
     return groups
 
 
-def _gathered_space(plan: Plan, space: int, via: Content) -> int:
-    for step in plan.steps:
-        for source, found in gathers(step):
-            if found is via and plan.rows_of(step) == space:
-                return plan.steps[source].space
-    raise KeyError((space, via))
-
-
 def _demand(maps: RowMaps, rows: Ints) -> dict[int, Ints]:
     """For each space the rows needed, ascending; spaces are visited after all that read them."""
     plan = maps.plan
@@ -273,7 +265,7 @@ def _demand(maps: RowMaps, rows: Ints) -> dict[int, Ints]:
         for (of, via), index in maps.gathers.items():
             if of == space:
                 picked = index[mine]
-                origin = _gathered_space(plan, space, via)
+                origin = plan.gathered[space, via]
                 wanted.setdefault(origin, []).append(picked[picked >= 0])
         match plan.spaces[space]:
             case Groups(source):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from sqlglot import exp
+
 from relann.algebra.nodes import (
     Aggregate,
     Alias,
@@ -18,7 +20,7 @@ from relann.algebra.nodes import (
     Window,
 )
 from relann.algebra.sql import content_side, node_to_sql
-from relann.algebra.terms import Content
+from relann.algebra.terms import Content, conjuncts
 
 Sketch = Callable[[str, Sequence[str]], tuple[int, int]]
 """The rows of an SQL query, and about how many distinct values some columns of it have together."""
@@ -59,6 +61,11 @@ class Statistics:
                     most.append(self.rows(right))
                 if most:
                     return min(most)
+            case Aggregate(source, by):  # no more groups than rows, whatever the database expects
+                return min(self._estimated(node), self.rows(source)) if by else 1
+        return self._estimated(node)
+
+    def _estimated(self, node: Node) -> int:
         if node not in self._rows:
             sql = node_to_sql(content_side(node))
             self._rows[node] = max(1, self._estimate(sql))
@@ -108,6 +115,20 @@ class Statistics:
         """Whether at most one row of a relation meets a row of another under a condition."""
         if self._sketch is None:
             return False
-        columns = [c for c in node.names if c in on.columns]
+        columns = _equated(node, on)
         share = self._known_share(node, columns)
         return share is not None and share > _KEY
+
+
+def _equated(node: Node, on: Content) -> list[str]:
+    """The columns of a relation that a condition says are equal to something of another's."""
+    found = []
+    for part in conjuncts(on):
+        equal = part.expression.unnest()
+        if isinstance(equal, exp.EQ):
+            sides = (equal.this.unnest(), equal.expression.unnest())
+            for one, other in (sides, sides[::-1]):
+                elsewhere = all(c.name not in node.by_name for c in other.find_all(exp.Column))
+                if isinstance(one, exp.Column) and one.name in node.by_name and elsewhere:
+                    found.append(one.name)
+    return found

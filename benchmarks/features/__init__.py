@@ -1,0 +1,1 @@
+"""DFS features as of each seed's anchor, relann's and featuretools'."""

@@ -1,0 +1,32 @@
+"""FROM sage() and FROM dfs() in a session that knows the tables' keys."""
+
+from __future__ import annotations
+
+import pytest
+
+import relann
+
+TABLES = """
+CREATE TABLE customer (id INTEGER PRIMARY KEY, country VARCHAR);
+CREATE TABLE orders (oid INTEGER PRIMARY KEY, cid INTEGER REFERENCES customer (id),
+    ts TIMESTAMP, amount DOUBLE);
+INSERT INTO customer SELECT i, ['DE', 'FR', 'IT'][1 + i % 3] FROM range(30) t(i);
+INSERT INTO orders SELECT i, i % 30, TIMESTAMP '2024-01-01' + INTERVAL (i) HOUR, i % 7
+FROM range(900) t(i);
+CREATE TASK spend OPTIONS (entity = 'cid', time = 'tm', label = 'y', split = 'split',
+    table = 'customer', kind = 'regression') AS
+SELECT i AS cid, TIMESTAMP '2024-01-20' + INTERVAL (d) DAY AS tm, (i + d) % 7 AS y,
+    ['train', 'train', 'val', 'test'][1 + d] AS split FROM range(30) t(i), range(4) s(d)
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "options"),
+    [("sage(width => 4)", "epochs = 1"), ("dfs(max_depth => 1)", "head = 'gbdt', rounds = 2")],
+)
+def test_a_program_leaves_out_keys_that_are_known_to_be_keys(program: str, options: str) -> None:
+    """Its text excludes keys, which `features` does not read here; that was an error once."""
+    with relann.connect() as con:
+        con.sql(TABLES)
+        con.sql(f"CREATE MODEL m OPTIONS (task = 'spend', {options}) AS FROM {program}")
+        assert len(con.sql("FROM ml_predict('m')").fetchall()) == 120

@@ -1,0 +1,53 @@
+"""What benchmarks hand to other libraries is what it says."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+
+import relann
+from benchmarks.temporal.samples import Sampler
+from relann.discovery import discover
+
+TABLES = """
+CREATE TABLE customer (id INTEGER PRIMARY KEY, country VARCHAR);
+CREATE TABLE item (sku INTEGER PRIMARY KEY, price DOUBLE);
+CREATE TABLE orders (oid INTEGER PRIMARY KEY, cid INTEGER REFERENCES customer (id),
+    sku INTEGER REFERENCES item (sku), ts TIMESTAMP, amount DOUBLE);
+INSERT INTO customer SELECT i, 'DE' FROM range(3) t(i);
+INSERT INTO item SELECT i, i FROM range(2) t(i);
+INSERT INTO orders SELECT i, i % 3, i % 2, TIMESTAMP '2024-01-01' + INTERVAL (i) DAY, i
+FROM range(30) t(i);
+ALTER TABLE orders SET (time = ts)
+"""
+
+
+def test_subgraphs_hold_the_latest_rows_known_at_each_anchor() -> None:
+    """Two seeds of customer 1: at day 9 orders 1, 4, 7 are known; at day 20 the latest 4 count."""
+    with relann.connect() as con:
+        con.sql(TABLES)
+        sampler = Sampler(con.connection, discover(con.connection), (4, 2))
+        anchors = [datetime(2024, 1, 10), datetime(2024, 1, 21)]
+        seeds = pa.table({"row": [1, 1], "anchor": anchors, "label": [0.0, 1.0]})
+        graph = sampler.sample("customer", seeds)
+    senders, receivers = graph.edges["orders", "cid", "customer"][
+        :, : graph.upto["orders", "cid", "customer"][0]
+    ].numpy()
+    amounts = amounts_of(graph.x["orders"][0].numpy(), sampler)
+    met = [sorted(amounts[senders[receivers == seed]]) for seed in (0, 1)]
+    assert met == [[1, 4, 7], [10, 13, 16, 19]]
+    # each seed has nodes of its own: 2 customers; of each seed both items
+    assert graph.nodes["customer"][-1] == 2
+    assert graph.nodes["item"] == [0, 0, 4]
+    # of an item no orders are read: it is two hops away already
+    assert not graph.edges["orders", "sku", "item"].shape[1]
+    assert graph.edges["item", "rev_sku", "orders"].shape[1] == 7
+    assert bool((graph.ages["orders"][:, 6] == 0).all())  # none lies in the future
+
+
+def amounts_of(vectors: np.ndarray, sampler: Sampler) -> np.ndarray:
+    """The amounts 0 … 29 again from their standardised values."""
+    known = sampler.rows["orders"].vectors.numpy()[:, 0]
+    return np.abs(vectors[:, :1] - known).argmin(axis=1)
