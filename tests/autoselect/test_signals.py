@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
 import relann
@@ -396,6 +397,15 @@ JOIN orders o ON o.ordered_at > a.at AND o.ordered_at <= a.at + INTERVAL 30 DAY 
 """
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """These data are too small for more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def shop() -> Session:
     session = relann.connect()
@@ -498,7 +508,7 @@ def test_a_database_of_one_table() -> None:
     ("call", "message"),
     [
         ("ml_signals()", "needs its argument `task`"),
-        ("ml_signals(churn)", "a task's name stands in quotes"),
+        ("ml_signals(3)", "a task's name stands in quotes"),
         ("ml_signals('chrun')", "no task is called `chrun`. Did you mean `churn`"),
         ("ml_signals('churn', probes => 3)", "`probes` is true or false"),
         ("ml_signals('churn', prob => true)", "Did you mean `probes`"),

@@ -75,7 +75,7 @@ def test_without_a_head_it_gives_the_embedding() -> None:
     bare, headed = generated(con, out=0), generated(con)
     assert headed.replace("linear(e.z, 1) AS logit", "e.z") == bare
     found = logits(con, bare, shop.schema(con))
-    assert {value.shape for value in found.values()} == {(64,)}
+    assert {value.shape for value in found.values()} == {(8,)}
 
 
 @pytest.mark.parametrize("complete", [True, False], ids=["complete", "with gaps"])
