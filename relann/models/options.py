@@ -255,11 +255,6 @@ def _message(name: str, error: ErrorDetails) -> str:
 
 
 def _choices(name: str) -> tuple[str, ...]:
-    choices: dict[str, object] = {
-        "loss": Loss,
-        "optimizer": Optimizer,
-        "metric": Metric,
-        "head": Kind,
-        "provenance": Provenance,
-    }
-    return get_args(choices[name])
+    found = get_args(Options.model_fields[name].annotation)
+    inner = [get_args(part) for part in found if get_args(part)]  # those of `Literal[…] | None`
+    return inner[0] if inner else found

@@ -88,3 +88,9 @@ def test_every_mistake_is_underlined(values: dict[str, object], message: str, ca
 
 def test_null_is_a_default() -> None:
     assert Options.parsed(given(batch_size=None)).batch_size is None
+
+
+@pytest.mark.parametrize("name", ["regime", "loss", "head", "metric", "provenance", "optimizer"])
+def test_choices_are_named(name: str) -> None:
+    with pytest.raises(QueryError, match=rf"`{name}` is one of"):
+        Options.parsed(given(**{name: "nonsense"}))
