@@ -124,7 +124,7 @@ class Store:
         if not replace and (newest := self._newest(name)):
             raise QueryError(
                 f"model `{newest[0]}` exists already (version {newest[1]}); "
-                "OR REPLACE adds a version",
+                "CREATE OR REPLACE MODEL, or IMPORT OR REPLACE MODEL, adds a version",
                 span,
             )
 

@@ -92,7 +92,9 @@ def test_nothing_is_overwritten(con: Session, folder: Path) -> None:
         with pytest.raises(DataError, match="is there already"):
             con.sql(f"EXPORT MODEL tree TO '{there}'")
     assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    with pytest.raises(QueryError, match=r"`net` exists already .*OR REPLACE adds a version"):
+    with pytest.raises(
+        QueryError, match=r"`net` exists already .*IMPORT OR REPLACE MODEL, adds a version"
+    ):
         con.sql(f"IMPORT MODEL net FROM '{folder}'")
     assert "version 2" in con.sql(f"IMPORT OR REPLACE MODEL net FROM '{folder}'").message
     assert predictions(con, "net@1") == predictions(con, "net@2")

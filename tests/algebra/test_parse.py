@@ -20,6 +20,8 @@ from relann.algebra.statements import (
     Drop,
     DropForeignKey,
     Explain,
+    ExportModel,
+    ImportModel,
     Passthrough,
     SetFacts,
     Show,
@@ -125,6 +127,19 @@ class TestHeads:
         assert (found.analyze, found.name, found.body) == (True, "m@2", None)
         assert one("EXPLAIN MODEL 'm@2'").name == "m@2"
         assert cut(one("EXPLAIN MODEL AS SELECT 1").body.span) == "SELECT 1"
+
+    def test_export_import_and_versions(self):
+        found = one("EXPORT MODEL m@2 TO 'a b'")
+        assert isinstance(found, ExportModel)
+        assert (found.name, found.folder.value) == ("m@2", "a b")
+        for text, replace in (("IMPORT", False), ("import or replace", True)):
+            found = one(f"{text} MODEL m FROM 'x';")
+            assert isinstance(found, ImportModel)
+            assert (found.name, found.folder.value, found.replace) == ("m", "x", replace)
+        assert one("SHOW VERSIONS").name is None
+        assert (one("SHOW VERSIONS OF m").kind, one("SHOW VERSIONS OF m").name) == ("versions", "m")
+        for text in ("EXPORT DATABASE 'x'", "IMPORT DATABASE 'x'"):
+            assert isinstance(one(text), Passthrough)
 
     def test_drop_and_show(self):
         found = one("DROP LAYER IF EXISTS f;")
