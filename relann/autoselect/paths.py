@@ -57,7 +57,8 @@ def paths(ground: Ground) -> list[Path]:
 
 
 def _path(first: Side, second: Side) -> Path:
-    return Path(first.there + second.back, first, second)
+    name = first.there + second.back
+    return Path(name.replace(")(", ", "), first, second)  # of one row that names both
 
 
 def _sides(ground: Ground, entity: Relation) -> Mapping[tuple[str, str], list[Side]]:

@@ -21,7 +21,7 @@ from relann.algebra.statements import CreateModel
 from relann.algebra.terms import quoted
 from relann.autoselect.ground import Ground, Signal
 from relann.errors import DataError, EngineError, QueryError, SchemaError
-from relann.models.batches import Part, check_predicted
+from relann.models.batches import Part
 from relann.models.boosting import fit_boosted
 from relann.models.generators.dfs import dfs
 from relann.models.generators.program import Target
@@ -42,7 +42,7 @@ TRAIN_SEEDS, VAL_SEEDS = 10_000, 5_000
 
 ROUNDS, PATIENCE = 100, 15
 WIDTH = 64
-STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
+STRENGTHS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
 """Penalties of the closed-form head; the last fifth of the training period picks one."""
 
 _METRICS = {"binary": "auroc", "regression": "mae", "multiclass": "accuracy"}
@@ -189,8 +189,10 @@ def _messages(ground: Ground, engine: Engine) -> tuple[float | None, int]:
     with torch.no_grad():
         for name in rows:
             part = Part.bind(module, seen[name])
-            check_predicted(part.valid, name)
-            embedded[name] = part.scores(module).double().numpy()
+            found = part.scores(module).double().numpy()
+            if part.valid is not None:  # entities whose own row is not known at the anchor
+                found[~part.valid] = np.nan
+            embedded[name] = found
     return _ridge(ground, maps, rows, embedded)
 
 
@@ -207,9 +209,7 @@ def _ridge(
     losses = {"binary": "bce", "regression": "mse", "multiclass": "cross_entropy"}
     head = Head(losses[task.kind], 1, content.type, classes)
     targets = {n: head.targets(labels.take(pa.array(r)), content) for n, r in rows.items()}
-    mean, deviation = embedded["train"].mean(axis=0), embedded["train"].std(axis=0)
-    scale = np.where(deviation > 0, deviation, 1.0)
-    inputs = {name: (values - mean) / scale for name, values in embedded.items()}
+    inputs = _standardised(embedded)
     best: tuple[float | None, float] | None = None
     for strength in STRENGTHS if len(rows["val"]) else STRENGTHS[1:2]:
         found = _scores(head, inputs["train"], targets["train"], strength, inputs)
@@ -218,6 +218,23 @@ def _ridge(
             best = value, strength
             measured = measure(metric, head, targets["test"], found["test"])
     return measured, len(rows["test"])
+
+
+def _standardised(embedded: dict[str, Floats]) -> dict[str, Floats]:
+    """Mean 0 and deviation 1 in 'train', unknown rows the mean, others kept to its range.
+
+    A line fitted on some years would else be followed far beyond them.
+    """
+    train = embedded["train"]
+    if np.isnan(train).all():
+        raise DataError("no training entity is known at its anchor")
+    mean, deviation = np.nanmean(train, axis=0), np.nanstd(train, axis=0)
+    low, high = np.nanmin(train, axis=0), np.nanmax(train, axis=0)
+    scale = np.where(deviation > 0, deviation, 1.0)
+    return {
+        name: np.nan_to_num((np.clip(values, low, high) - mean) / scale, nan=0.0)
+        for name, values in embedded.items()
+    }
 
 
 def _scores(
@@ -256,7 +273,8 @@ def _program(ground: Ground, engine: Engine, text: str) -> tuple[Program, RowMap
         lambda name: None,
         "probe",
         (task.label, task.split),
-        replace(moment, seeds=seeds),
+        # past labels are not read, and a task may be called like a table
+        replace(moment, seeds=seeds, relations={}),
     )
     maps = build(program.plan, engine)
     check_one_row_each(program, maps, ground.catalog)

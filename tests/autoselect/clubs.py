@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import combinations_with_replacement
 from random import Random
 from typing import Any
 
@@ -20,7 +21,7 @@ Meeting = tuple[Any, Any, datetime]
 _TABLES = """
 CREATE TABLE people (id INTEGER, team INTEGER, joined TIMESTAMP);
 CREATE TABLE teams (id INTEGER, town VARCHAR);
-CREATE TABLE games (id INTEGER, host INTEGER, day DATE);
+CREATE TABLE games (id INTEGER, host INTEGER, guest INTEGER, day DATE);
 CREATE TABLE plays (id INTEGER, person INTEGER, game INTEGER, began TIMESTAMP);
 CREATE TABLE knows (a INTEGER, b INTEGER, since TIMESTAMP);
 CREATE TABLE "the seeds" (who INTEGER, "when" TIMESTAMP, y {label}, part VARCHAR);
@@ -58,8 +59,8 @@ def drawn(random: Random, con: duckdb.DuckDBPyConnection, labels: Sequence[objec
 
     fill(con, "people", [(i, one(1, 2, 3), when()) for i in range(6)])
     fill(con, "teams", [(1, "A"), (2, "B")])
-    fill(con, "games", [(i, one(0, 1, 2, 9), date()) for i in range(4)])
-    people, games = range(7), range(5)
+    fill(con, "games", [(i, one(0, 1, 2, 9), one(2, 3, 4), date()) for i in range(9)])
+    people, games = range(7), (0, 1, 2, 3, 10)
     fill(con, "plays", [(i, one(*people), one(*games), when()) for i in range(14)])
     fill(con, "knows", [(one(*people), one(*people), when()) for _ in range(8)])
     seeds = [
@@ -82,7 +83,7 @@ def ground(con: duckdb.DuckDBPyConnection, kind: Kind, horizon: str | None) -> G
     relations = [
         relation("people", "id", "joined", team="teams"),
         relation("teams", "id", None),
-        relation("games", "id", "day", host="people"),
+        relation("games", "id", "day", host="people", guest="people"),
         relation("plays", "id", "began", person="people", game="games"),
         relation("knows", None, "since", a="people", b="people"),
     ]
@@ -114,22 +115,32 @@ def meetings(con: duckdb.DuckDBPyConnection) -> dict[str, tuple[list[Meeting], l
 
     people = {i: joined for i, _, joined in rows("people")}
     teams = {i for i, _ in rows("teams")}
-    games = {i: d and datetime(d.year, d.month, d.day) for i, _, d in rows("games")}
+    games = {i: d and datetime(d.year, d.month, d.day) for i, _, _, d in rows("games")}
     mates = [*known(*((i, t, [j]) for i, t, j in rows("people") if t in teams))]
     played = [*known(*((p, g, [at, games[g]]) for _, p, g, at in rows("plays") if g in games))]
-    hosted = [*known(*((h, i, [games[i]]) for i, h, _ in rows("games")))]
+    hosted = [*known(*((h, i, [games[i]]) for i, h, _, _ in rows("games")))]
+    visited = [*known(*((g, i, [games[i]]) for i, _, g, _ in rows("games")))]
     ab = [*known(*((a, b, [s, people[b]]) for a, b, s in rows("knows") if b in people))]
     ba = [*known(*((b, a, [s, people[a]]) for a, b, s in rows("knows") if a in people))]
     # a row without a key is told from others by whom it names
     of_a = [*known(*((a, (a, b), [s]) for a, b, s in rows("knows")))]
     of_b = [*known(*((b, (a, b), [s]) for a, b, s in rows("knows")))]
+    lines = rows("games")
+    hg = [*known(*((h, g, [games[i], people[g]]) for i, h, g, _ in lines if g in people))]
+    gh = [*known(*((g, h, [games[i], people[h]]) for i, h, g, _ in lines if h in people))]
+    at_people = {"games(host, guest)": hg, "games(guest, host)": gh}
+    at_people |= {"knows(a, b)": ab, "knows(b, a)": ba}
+    found = {
+        f"people ← {one} → people ← {other} → people": (at_people[one], at_people[other])
+        for one, other in combinations_with_replacement(at_people, 2)
+    }
     return {
+        **found,
         "people → teams ← people": (mates, mates),
         "people ← plays → games ← plays → people": (played, played),
-        "people ← knows(a, b) → people ← knows(a, b) → people": (ab, ab),
-        "people ← knows(b, a) → people ← knows(b, a) → people": (ba, ba),
-        "people ← games ← plays → people": (hosted, played),
-        "people ← knows(a, b) → people ← knows(b, a) → people": (ab, ba),
+        "people ← games(host, guest) → people": (hosted, visited),
+        "people ← games(host) ← plays → people": (hosted, played),
+        "people ← games(guest) ← plays → people": (visited, played),
         "people ← knows(a, b) → people": (of_a, of_b),
     }
 
