@@ -81,7 +81,9 @@ class Lifecycle:
             state={**trained.state(), HEAD: trained.head.state()},
         )
         version = self._models.store.save_model(record)
-        told = _summary(trained, metrics) + ("" if moment is None else f", {moment.clock}")
+        told = _summary(trained, metrics)
+        if moment is not None:
+            told += f", {moment.clock}{self._without_rows(options, trained)}"
         return f"model `{statement.name}`, version {version}: {told}"
 
     def export_model(self, statement: ExportModel) -> str:
@@ -163,6 +165,18 @@ class Lifecycle:
         if program.moment is None:
             return ids
         return ids | {program.moment.seeds.entity, program.moment.seeds.time}
+
+    def _without_rows(self, options: Options, trained: Trained | Boosted) -> str:
+        """How many of a task's seeds the query has no row for, so that they were left out."""
+        assert options.task is not None
+        task = self._models.store.task(options.task)
+        missing = sum(count for _, count in task.rows) - sum(trained.rows.values())
+        if task.kind == "ranking" or missing <= 0:
+            return ""
+        return (
+            f"; {missing:,} seeds left out, whose `{task.entity}` the query has no row for as of "
+            "their anchor"
+        )
 
     def _fitted(self, program: Program, options: Options, ids: frozenset[str]) -> Trained | Boosted:
         """A program trained as its options say; trees that are only defined have no rounds."""

@@ -107,8 +107,8 @@ class Clock:
 class Seeds:
     """What is asked for: rows of (entity, time) with whatever else they carry, content only.
 
-    Where `item` is given, the query has several rows for an entity, one for each item it may be
-    paired with, and `label` is the seeds' column that lists the items that are right.
+    `label` is the seeds' column that is to be learned. Where `item` is given, the query has several
+    rows for an entity, one for each item it may be paired with, and `label` lists the right ones.
     """
 
     node: Node
@@ -122,10 +122,10 @@ def as_of(node: Node, seeds: Seeds, clock: Clock) -> Node:
     """The query's rows for each seed, on the database as of the seed's time.
 
     One output row for each seed and row of the query whose `seeds.entity` is the seed's. Where
-    there is none the query's columns are NULL; seeds of items have no row then, and `seeds.label`
-    says of each pair whether it is right. Columns are the seeds', then the query's others. Raises
-    SchemaError where the query lacks the entity or item, or names its prediction like a column of
-    the seeds.
+    there is none the query's columns are NULL, and so is `seeds.label`, as nothing can be learned;
+    seeds of items have no row then, and `seeds.label` says of each pair whether it is right.
+    Columns are the seeds', then the query's others. Raises SchemaError where the query lacks the
+    entity or item, or names its prediction like a column of the seeds.
     """
     _check_entity(node, seeds)
     lifting = _Lifting(clock)
@@ -145,9 +145,13 @@ def as_of(node: Node, seeds: Seeds, clock: Clock) -> Node:
         (name, passed(joined.by_name[f"seed.{name}"])) for name in seeds.node.names
     ]
     if seeds.label is not None:
-        assert seeds.item is not None
-        listed = f"list_contains({quoted(f'seed.{seeds.label}')}, {quoted(seeds.item)})"
-        right = Content(f"coalesce({listed}, false)", "BOOLEAN")
+        label = quoted(f"seed.{seeds.label}")
+        if seeds.item is not None:
+            listed = f"list_contains({label}, {quoted(seeds.item)})"
+            right = Content(f"coalesce({listed}, false)", "BOOLEAN")
+        else:
+            known = f"CASE WHEN NOT {quoted(seeds.entity)} IS NULL THEN {label} END"
+            right = Content(known, seeds.node.by_name[seeds.label].type or "")
         outputs = [(n, right if n == seeds.label else v) for n, v in outputs]
     outputs += [(c.name, passed(c)) for c in node.columns if c.name not in seeds.node.by_name]
     return Map(joined, tuple(outputs))

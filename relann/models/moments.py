@@ -28,8 +28,7 @@ def of_task(task: Task, regime: Regime, schema: Schema, catalog: Catalog) -> AsO
         raise DataError(f"the seeds of task `{task.name}` are gone; create the task again")
     seeds = Scan(task.seeds, tuple(Column(n, type=t) for n, t in found.columns))
     end = cut(task, catalog) if regime == "frozen" else None
-    item = ranked(task)
-    moment = Seeds(seeds, task.entity, task.time, item, None if item is None else task.label)
+    moment = Seeds(seeds, task.entity, task.time, ranked(task), task.label)
     return _moment(task, moment, end, schema, catalog)
 
 
@@ -118,7 +117,8 @@ def past_labels(task: Task, catalog: Catalog) -> Scan:
 def _moment(
     task: Task, seeds: Seeds, end: datetime | None, schema: Schema, catalog: Catalog
 ) -> AsOf:
-    relations = {task.name: lambda: past_labels(task, catalog)}
+    taken = catalog.stored(quoted(task.name)) is not None  # then the name means the table
+    relations = {} if taken else {task.name: lambda: past_labels(task, catalog)}
     knowing = catalog.knowing(schema)
     programs = {name: _Written(task, schema, knowing, name) for name in _WRITERS}
     return AsOf(seeds, clock(task, schema, end), schema, relations, programs)

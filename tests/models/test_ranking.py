@@ -91,3 +91,16 @@ def test_a_query_without_items_is_refused() -> None:
             "CREATE MODEL m OPTIONS (task = 'next') AS "
             "SELECT c.cid, linear(category(c.kind, 4), 1) AS score FROM customers c"
         )
+
+
+def test_a_task_named_like_a_table_leaves_the_table_alone() -> None:
+    session = shop()
+    session.sql(
+        "CREATE TASK orders OPTIONS (val = '2024-08-01', test = '2024-09-01') AS "
+        "PREDICT SUM(orders.pid, 0, 15, days) > 5 FOR EACH customers.cid;"
+        "CREATE MODEL m OPTIONS (task = 'orders', epochs = 2) AS "
+        "WITH o AS (SELECT o.cid, sum(features(o, 4)) AS z FROM orders o GROUP BY o.cid) "
+        "SELECT c.cid, linear(coalesce(o.z, 0), 1) AS logit FROM customers c "
+        "LEFT JOIN o USING (cid)"
+    )
+    assert len(session.sql("SELECT * FROM ml_predict('m')"))
