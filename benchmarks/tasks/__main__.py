@@ -121,7 +121,7 @@ def measured(given: argparse.Namespace) -> Row:
     runs, metric = [], ""
     for seed in range(given.seeds):
         begin = time.perf_counter()
-        session.sql(model(program, seed, given.options))
+        session.sql(model(task, program, seed, given.options))
         seconds = time.perf_counter() - begin
         found = session.sql(
             f'SELECT "{task.entity_col}", "{task.time_col}", {predicted(task)} AS prediction '
@@ -142,11 +142,12 @@ def measured(given: argparse.Namespace) -> Row:
     return Row(program, regime, metric, runs, peak_mb())
 
 
-def model(program: str, seed: int, options: str | None) -> str:
-    """The statement that trains a program."""
+def model(task: RelBenchTask, program: str, seed: int, options: str | None) -> str:
+    """The statement that trains a program; numbers are learned by the metric they are judged by."""
     body = f"FROM {program}()" if program in DEFAULTS else Path(program).read_text()
     chosen = options or DEFAULTS.get(program, "")
-    listed = ", ".join(o for o in ("task = 't'", f"seed = {seed}", chosen) if o)
+    loss = "loss = 'mae'" if task.task_type == "regression" else ""
+    listed = ", ".join(o for o in ("task = 't'", f"seed = {seed}", loss, chosen) if o)
     return f"CREATE OR REPLACE MODEL m OPTIONS ({listed}) AS {body}"
 
 
