@@ -32,7 +32,7 @@ from relann.models.moments import of_task
 from relann.models.options import Options
 from relann.models.prediction import evaluate
 from relann.models.program import Program, check_one_row_each
-from relann.models.splits import Numbers, split_rows
+from relann.models.splits import Numbers, labelled, split_rows
 from relann.provenance.encoders import Encoders
 from relann.provenance.module import QueryModule
 from relann.provenance.slices import cut
@@ -181,7 +181,10 @@ def _messages(ground: Ground, engine: Engine) -> tuple[float | None, int]:
     )
     _, maps = _program(ground, engine, text)
     task = ground.task
-    rows = split_rows(maps, task.split, task.label, 0)
+    labels = maps.columns[maps.plan.output, dict(maps.plan.contents)[task.label]]
+    found_rows = split_rows(maps, task.split, task.label, 0)
+    # seeds whose entity is not known at the anchor have no label
+    rows = {name: labelled(labels, chosen) for name, chosen in found_rows.items()}
     seen = {name: cut(maps, chosen) for name, chosen in rows.items()}
     encoders = Encoders.fit(maps.plan, seen["train"].maps)
     module = QueryModule(maps.plan, encoders).eval()
@@ -189,10 +192,7 @@ def _messages(ground: Ground, engine: Engine) -> tuple[float | None, int]:
     with torch.no_grad():
         for name in rows:
             part = Part.bind(module, seen[name])
-            found = part.scores(module).double().numpy()
-            if part.valid is not None:  # entities whose own row is not known at the anchor
-                found[~part.valid] = np.nan
-            embedded[name] = found
+            embedded[name] = part.scores(module).double().numpy()
     return _ridge(ground, maps, rows, embedded)
 
 
@@ -221,20 +221,17 @@ def _ridge(
 
 
 def _standardised(embedded: dict[str, Floats]) -> dict[str, Floats]:
-    """Mean 0 and deviation 1 in 'train', unknown rows the mean, others kept to its range.
+    """Mean 0 and deviation 1 in 'train', others kept to its range.
 
     A line fitted on some years would else be followed far beyond them.
     """
     train = embedded["train"]
-    if np.isnan(train).all():
+    if not len(train):
         raise DataError("no training entity is known at its anchor")
-    mean, deviation = np.nanmean(train, axis=0), np.nanstd(train, axis=0)
-    low, high = np.nanmin(train, axis=0), np.nanmax(train, axis=0)
+    mean, deviation = train.mean(axis=0), train.std(axis=0)
+    low, high = train.min(axis=0), train.max(axis=0)
     scale = np.where(deviation > 0, deviation, 1.0)
-    return {
-        name: np.nan_to_num((np.clip(values, low, high) - mean) / scale, nan=0.0)
-        for name, values in embedded.items()
-    }
+    return {name: (np.clip(values, low, high) - mean) / scale for name, values in embedded.items()}
 
 
 def _scores(
