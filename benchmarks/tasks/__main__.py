@@ -157,12 +157,16 @@ def predicted(task: RelBenchTask) -> str:
 
 
 def matched(found: pd.DataFrame, asked: pd.DataFrame, task: RelBenchTask) -> Any:
-    """The predictions in the order of a task's table."""
+    """The predictions in the order of a task's table.
+
+    A seed whose entity is not known at its anchor has none; it gets the mean of the others.
+    """
     keys = [task.entity_col, task.time_col]
     rows = asked[keys].assign(**{task.time_col: asked[task.time_col].astype("datetime64[us]")})
     found = found.assign(**{task.time_col: found[task.time_col].astype("datetime64[us]")})
     merged = rows.merge(found, on=keys, how="left", validate="many_to_one")
-    return merged["prediction"].astype(float).to_numpy()
+    predictions = merged["prediction"].astype(float)
+    return predictions.fillna(predictions.mean()).to_numpy()
 
 
 def interval(judge: Any, predictions: Any, task: RelBenchTask, metric: str) -> tuple[float, float]:
