@@ -74,10 +74,9 @@ class Prepared:
         """A query as of the seeds."""
         (statement,) = statements(f"CREATE MODEL m AS {text}")
         assert isinstance(statement, CreateModel)
-        body, moment = statement.body, self.moment()
-        catalog = Catalog(self.connection, moment.schema)
+        body, catalog = statement.body, Catalog(self.connection)
         return Program.compile(
-            body.query, body.span.text, catalog, lambda name: None, "m", (), moment
+            body.query, body.span.text, catalog, lambda name: None, "m", (), self.moment()
         )
 
     def maps(self, program: Program) -> RowMaps:

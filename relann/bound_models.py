@@ -118,8 +118,6 @@ class BoundModels:
         """
         hidden = () if options is None else options.hidden
         text, catalog = body.span.text, self.catalog
-        if moment is not None:
-            catalog = catalog.knowing(moment.schema)
         if options is not None and options.provenance is not None:
             return Program.plain(body.query, text, catalog, layers, name, options, outputs)
         return Program.compile(body.query, text, catalog, layers, name, hidden, moment)

@@ -149,7 +149,7 @@ class Catalog:
 
     def identity(self, name: str) -> Identity | None:
         """What tells the rows of a stored table (quoted SQL) apart; None for views and files."""
-        *qualified, last = (unquoted(part) for part in name.split("."))
+        *qualified, last = name_parts(name)
         found = self._connection.execute(
             "SELECT t.table_name, t.schema_name, t.database_name, "
             "t.database_name = current_database() AS near, "

@@ -86,12 +86,11 @@ class TableFunctions:
             if split is not None and not isinstance(split, str):
                 raise QueryError("`split` is 'train', 'val' or 'test', or NULL for all rows")
             metrics = evaluate(known.trained, known.maps, split)
-            task = known.trained.options.task
-            if task is None or ranked(self._models.store.task(task)) is None:
+            name = known.trained.options.task
+            task = None if name is None else self._models.store.task(name)
+            if task is None or ranked(task) is None:
                 return metrics
-            return pa.concat_tables(
-                [metrics, self._ranking(known, self._models.store.task(task), split)]
-            )
+            return pa.concat_tables([metrics, self._ranking(known, task, split)])
 
     def _ranking(self, known: Known, task: Task, split: str | None) -> pa.Table:
         """How good the order of each seed's items is; `rows` counts seeds."""

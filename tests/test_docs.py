@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -51,15 +51,6 @@ def created(page: Path) -> dict[str, str]:
 def in_library(name: str) -> bool:
     """Whether a layer is the library's, or a pattern's."""
     return name in definitions() or patterns.definition(name) is not None
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Examples are too small for more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.stem)

@@ -513,7 +513,7 @@ class _Lifting:
         if left.time is not None and left.time in right.node.by_name:
             right = _retimed(right, left.node)
         joined = Join(left.node, right.node, node.kind, node.on)
-        if left.since is None or right.since is None or node.kind in ("semi", "anti"):
+        if left.since is None or right.since is None:
             return Lifted(joined, since=left.since or right.since)
         since = fresh_name(_SINCE, joined.by_name)
         both = f"greatest({quoted(left.since)}, {quoted(right.since)})"

@@ -133,7 +133,10 @@ def _distinct(columns: tuple[Column, ...]) -> tuple[Column, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Scan(Node):
-    """The rows of a table. `table` is its name as quoted SQL; all columns are content."""
+    """The rows of a table. All columns are content.
+
+    `table` is what FROM says: the name as quoted SQL, or a SELECT in parentheses.
+    """
 
     table: str
     columns: tuple[Column, ...]

@@ -70,11 +70,13 @@ class Program:
     ) -> Program:
         """The program of a parsed SELECT; arguments as `bind` has them.
 
-        With a moment the query is evaluated as of each seed, see `as_of`.
+        With a moment the query is evaluated as of each seed, see `as_of`, and the keys of its
+        schema count.
         """
         if moment is None:
             node = bind(body, text, catalog, layers, name, hidden, width)
         else:
+            catalog = catalog.knowing(moment.schema)
             further = (moment.relations, moment.programs)
             node = bind(body, text, catalog, layers, name, (), width, True, *further)
             try:
