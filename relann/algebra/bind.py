@@ -170,11 +170,10 @@ def bind(
     """
 
     def bound(hidden: frozenset[tuple[str, str]]) -> Node:
-        env = Environment()
-        for known, make in (relations or {}).items():
-            env.define(known, make)
-        binder = _Binder(catalog, layers, hidden, encoder_width, timed, programs or {}, plain)
-        return binder.query(body, env, name, text)
+        binder = _Binder(
+            catalog, layers, hidden, encoder_width, timed, relations or {}, programs or {}, plain
+        )
+        return binder.query(body, binder.ground(), name, text)
 
     node = bound(frozenset())
     if hidden:
@@ -193,6 +192,7 @@ class _Binder:
         hidden: frozenset[tuple[str, str]],
         encoder_width: EncoderWidth,
         timed: bool,
+        relations: Mapping[str, Callable[[], Node]],
         programs: Mapping[str, Generator],
         plain: bool,
     ) -> None:
@@ -201,10 +201,18 @@ class _Binder:
         self.hidden = hidden
         self.encoder_width = encoder_width
         self.timed = timed
+        self.relations = relations
         self.programs = programs
         self.plain = plain
         self.sites = Sites()
         self.depth = 0
+
+    def ground(self) -> Environment:
+        """What names mean before a query defines any, beside those of the database."""
+        env = Environment()
+        for name, make in self.relations.items():
+            env.define(name, make)
+        return env
 
     # -- queries ---------------------------------------------------------------------------------
 
@@ -540,7 +548,7 @@ class _Binder:
             written = self.programs[name](arguments)
         except QueryError as error:
             raise QueryError(error.message, where) from error
-        return self.query(parsed(written), Environment(), path, written)
+        return self.query(parsed(written), self.ground(), path, written)
 
     # -- layers ----------------------------------------------------------------------------------
 

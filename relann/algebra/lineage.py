@@ -11,6 +11,7 @@ from sqlglot import exp
 from relann.algebra.nodes import (
     Aggregate,
     Alias,
+    Anchor,
     Join,
     Map,
     Node,
@@ -61,6 +62,8 @@ def origins(node: Node, name: str) -> frozenset[tuple[str, str]]:
             return _of_content(source, made) if isinstance(made, Content) else frozenset()
         case Union(parts):
             return frozenset(o for part in parts for o in origins(part, name))
+        case Anchor():
+            return frozenset()
     raise TypeError(f"unknown node {type(node).__name__}")
 
 

@@ -129,8 +129,12 @@ def node_to_sql(
             names[inner] = quoted(f"{prefix}{len(names)}")
             shared.append(f"{names[inner]} AS {how}({text})")
     between = "\n" if materialised else " "
-    ctes = f"WITH {f',{between}'.join(shared)}{between}" if shared else ""
-    return ctes + body(node)
+    whole = body(node)
+    if not shared:
+        return whole
+    if whole.startswith("WITH "):
+        whole = f"SELECT * FROM ({whole})"
+    return f"WITH {f',{between}'.join(shared)}{between}{whole}"
 
 
 _WIDE = 32

@@ -30,3 +30,27 @@ def test_a_program_leaves_out_keys_that_are_known_to_be_keys(program: str, optio
         con.sql(TABLES)
         con.sql(f"CREATE MODEL m OPTIONS (task = 'spend', {options}) AS FROM {program}")
         assert len(con.sql("FROM ml_predict('m')").fetchall()) == 120
+
+
+def test_a_program_reads_the_past_labels_of_its_task() -> None:
+    """They go by the task's name, which is known to the program's text as to the query's own."""
+    with relann.connect() as con:
+        con.sql(TABLES.replace("kind = 'regression'", "kind = 'regression', horizon = '1 day'"))
+        con.sql(
+            "CREATE MODEL m OPTIONS (task = 'spend', head = 'gbdt', rounds = 2, min_rows = 5) AS "
+            "FROM dfs(max_depth => 1, labels => true)"
+        )
+        features = {name for name, *_ in con.sql("FROM ml_importance('m')").fetchall()}
+        assert "past_avg_y" in features
+
+
+def test_a_network_reads_the_columns_of_a_program() -> None:
+    """Wide groups, relative to the anchor, under a network."""
+    with relann.connect() as con:
+        con.sql(TABLES)
+        con.sql(
+            "CREATE MODEL m OPTIONS (task = 'spend', epochs = 1) AS "
+            "SELECT d.cid, linear(relu(features(d, 4, exclude => [cid])), 1) AS logit "
+            "FROM dfs() d"
+        )
+        assert len(con.sql("FROM ml_predict('m')").fetchall()) == 120
