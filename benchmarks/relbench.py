@@ -19,6 +19,7 @@ from relann.models.moments import of_task
 from relann.models.options import Options
 from relann.models.program import AsOf, Program
 from relann.models.tasks import Task
+from relann.published_tasks import create_published_task
 from relann.schema import Catalog, Schema
 from relann.session import Session
 from relann.store import Store
@@ -94,15 +95,4 @@ def create_task(
     session: Session, task: RelBenchTask, regime: str, seeds: str = "SELECT * FROM seeds"
 ) -> None:
     """The task's own tables of seeds as a task `t`."""
-    parts = " UNION ALL ".join(
-        f"SELECT *, '{split}' AS split FROM read_parquet('{path}')"
-        for split, path in (("train", task.train), ("val", task.val), ("test", task.test))
-    )
-    kind = {"binary_classification": "binary", "regression": "regression"}[task.task_type]
-    session.sql(
-        f"CREATE TASK t OPTIONS (entity = '{task.entity_col}', time = '{task.time_col}', "
-        f"label = '{task.target_col}', table = '{task.entity_table}', split = 'split', "
-        f"val = '{task.val_timestamp}', test = '{task.test_timestamp}', kind = '{kind}', "
-        f"horizon = '{task.timedelta}', regime = '{regime}') AS "
-        f"WITH seeds AS ({parts}) {seeds}"
-    )
+    create_published_task(session, task, "t", regime, seeds)

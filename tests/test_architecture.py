@@ -36,9 +36,9 @@ LAYERS = (
     (
         *("session", "lifecycle", "store", "transport", "deployment", "results", "estimator"),
         *("bound_models", "table_functions", "provenance_functions"),
-        *("declare", "overview", "manifest"),
+        *("declare", "overview", "manifest", "published_tasks"),
     ),
-    ("cli", "datasets", "loading", "demo", "__main__"),
+    ("cli", "datasets", "loading", "demo", "bank_databases", "__main__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 TOP = len(LAYERS)  # relann itself, which gathers the public names

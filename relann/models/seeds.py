@@ -32,6 +32,7 @@ FEW_CLASSES = 10
 MOST_CLASSES = 1000
 _SEEDS = 'temp."relann new seeds"'
 _CLASSES_SHOWN = 3
+_NAMED = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,7 @@ class _Making:
             warnings += self._censored()
         kind = self._kind()
         self._task = replace(self._task, kind=kind)
+        notes = [*notes, *self._sampled()]
         sizes = dict(self._rows(f"SELECT split, count(*) FROM {_SEEDS} GROUP BY 1"))
         rows = tuple((split, int(sizes.get(split, 0))) for split in SPLITS)
         self._check_training(dict(rows)["train"], kind)
@@ -281,6 +283,26 @@ class _Making:
             )
             found += [] if last is None else [last]
         return max(found, default=None)
+
+    def _sampled(self) -> list[str]:
+        """Keep as many seeds of each split as `sample` says; a sentence that tells how many.
+
+        Chosen by a hash of entity and time that no version of the database changes, so the same
+        seeds stay whatever else is asked; two of one entity and time are told apart by their label.
+        """
+        said = []
+        for split, most in self._options.limits().items():
+            of_split = f"split = '{split}'"
+            there = self._number(f"SELECT count(*) FROM {_SEEDS} WHERE {of_split}")
+            if there <= most:
+                continue
+            self._delete(
+                f"rowid IN (SELECT rowid FROM {_SEEDS} WHERE {of_split} "
+                "ORDER BY md5(entity::VARCHAR || ' ' || time::VARCHAR), entity, time, label, rowid "
+                f"OFFSET {most})"
+            )
+            said.append(f"{most:,} of {there:,} {_NAMED[split]}")
+        return [f"{', '.join(said)} seeds, by a hash of entity and time"] if said else []
 
     # -- what the labels are ---------------------------------------------------------------------
 

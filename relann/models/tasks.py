@@ -78,6 +78,9 @@ class Task:
         return cls(name=name, definition=definition, seeds=seeds, **found)
 
 
+_Count = Annotated[int, Field(ge=1)]
+
+
 class TaskOptions(BaseModel):
     """How a task is stated; what is left out is found in the SELECT or said by PREDICT.
 
@@ -87,6 +90,7 @@ class TaskOptions(BaseModel):
     horizon                how long after its anchor a label's window closes
     kind, regime           as Task has them
     top_k, item_table      of a ranking
+    sample                 at most so many seeds of each split, or of training, validation and test
     every, start           PREDICT only: the time between anchors, the first of them at the earliest
     """
 
@@ -102,8 +106,9 @@ class TaskOptions(BaseModel):
     horizon: str | None = None
     kind: Kind | None = None
     regime: Regime = "frozen"
-    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_k: _Count | None = None
     item_table: str | None = None
+    sample: _Count | tuple[_Count, _Count, _Count] | None = None
     every: str | None = None
     start: str | None = None
 
@@ -156,6 +161,13 @@ class TaskOptions(BaseModel):
             raise QueryError("`start` must be before `val`", options.span("start"))
         return options
 
+    def limits(self) -> dict[str, int]:
+        """How many seeds each split may have; empty where `sample` is not given."""
+        if self.sample is None:
+            return {}
+        numbers = (self.sample,) * 3 if isinstance(self.sample, int) else self.sample
+        return dict(zip(SPLITS, numbers, strict=True))
+
     def span(self, name: str) -> Span | None:
         """Where the statement gives the option's value; None where it does not."""
         return self._spans.get(name)
@@ -207,6 +219,12 @@ def _message(name: str, given: object) -> str:
         choices = get_args(_CHOICES[name])
         hint = did_you_mean(given, choices) if isinstance(given, str) else ""
         return f"`{name}` is one of {listing(choices)}, not {shown}.{hint}"
+    if name == "sample":
+        written = f"[{', '.join(map(str, given))}]" if isinstance(given, tuple) else shown
+        return (
+            "`sample` takes a whole number, 1 or more, or three of them for training, validation "
+            f"and test, as in [3000, 1000, 1000], not {written}"
+        )
     if name == "top_k":
         return f"`top_k` takes a whole number, 1 or more, not {shown}"
     return f"`{name}` takes text in quotes, not {shown}"

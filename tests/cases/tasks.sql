@@ -228,7 +228,7 @@ SELECT * FROM (VALUES
 
 -- case: no such option
 CREATE TASK t OPTIONS (entitiy = 'a') AS SELECT 1 AS a;
--- | QueryError: line 1, column 24: a task has no option `entitiy`; there are entity, time, label, table, split, val, test, horizon, kind, regime, top_k, item_table, every, start. Did you mean `entity`?
+-- | QueryError: line 1, column 24: a task has no option `entitiy`; there are entity, time, label, table, split, val, test, horizon, kind, regime, top_k, item_table, sample, every, start. Did you mean `entity`?
 -- |     CREATE TASK t OPTIONS (entitiy = 'a') AS SELECT 1 AS a
 -- |                            ^^^^^^^
 

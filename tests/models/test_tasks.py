@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import duckdb
 import pytest
@@ -288,3 +289,53 @@ def test_the_schema_of_the_tests_is_one() -> None:
     assert set(shop_schema(shop([], [])).relations) == {
         '"products"', '"customers"', '"orders"', '"lines"', '"marks"',
     }  # fmt: skip
+
+
+_EVERY_DAY = (
+    "CREATE TASK t OPTIONS (val = '2020-05-01', test = '2020-07-01', entity = 'customer_id', "
+    "table = 'customers', {sample}) AS SELECT customer_id, ts, {label} AS y FROM orders"
+)
+
+
+@pytest.mark.parametrize("label", ["total", "total > 1", "[sku]"])
+def test_a_sample_is_the_same_seeds_every_time(con: duckdb.DuckDBPyConnection, label: str) -> None:
+    """Of as many seeds as are asked for in each split; a larger sample holds the smaller."""
+
+    def sampled(sample: str) -> tuple[str, list[tuple[Any, ...]]]:
+        made, rows = run_task(con, _EVERY_DAY.format(sample=sample, label=label))
+        assert len(rows) == sum(number for _, number in made.task.rows)
+        return made.message, rows
+
+    (_, all_seeds), (told, some) = sampled("sample = 1000"), sampled("sample = [20, 10, 200]")
+    assert "1000" not in sampled("sample = 1000")[0]
+    assert (told, some) == sampled("sample = [20, 10, 200]")
+    count = {split: sum(row[3] == split for row in all_seeds) for split in ("train", "val", "test")}
+    assert (
+        f"note: 20 of {count['train']} training, 10 of {count['val']} validation seeds, by a hash"
+        in told
+    )
+    assert [sum(row[3] == s for row in some) for s in count] == [20, 10, count["test"]]
+    fewer = sampled("sample = 5")[1]
+    assert [sum(row[3] == s for row in fewer) for s in count] == [5, 5, 5]
+    assert all(row in some for row in fewer) and all(row in all_seeds for row in some)
+
+
+def test_a_sample_of_a_predict_is_spread_over_its_anchors(con: duckdb.DuckDBPyConnection) -> None:
+    made, rows = run_task(
+        con,
+        "CREATE TASK t OPTIONS (val = '2020-05-01', test = '2020-07-01', every = '5 days', "
+        "sample = 25) AS PREDICT COUNT(orders.*, 0, 20, days) = 0 FOR EACH customers.customer_id",
+    )
+    assert dict(made.task.rows) == {"train": 25, "val": 25, "test": 25}
+    assert len({at for _, at, _, split in rows if split == "train"}) > 10
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [("0", "0"), ("[1, 2]", "[1, 2]"), ("'all'", "'all'"), ("[1, 2, 0]", "[1, 2, 0]"),
+     ("1.5", "1.5"), ("true", "True")],
+)  # fmt: skip
+def test_a_sample_is_whole_numbers(con: duckdb.DuckDBPyConnection, given: str, shown: str) -> None:
+    with pytest.raises(QueryError, match="`sample` takes a whole number, 1 or more, or three") as e:
+        run_task(con, _EVERY_DAY.format(sample=f"sample = {given}", label="total"))
+    assert f"not {shown}\n" in str(e.value) and "^" in str(e.value)
