@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from relann.algebra.bind import Layer
+from relann.algebra.engines.protocol import Engine
 from relann.algebra.lineage import key_columns
 from relann.algebra.statements import (
     CreateLayer,
@@ -23,10 +24,12 @@ from relann.algebra.table_calls import TableCall
 from relann.bound_models import HEAD, BoundModels, options_of, trained_of
 from relann.errors import DataError, QueryError, placed
 from relann.models.batches import Part
-from relann.models.boosting import Boosted, described, fit_boosted
+from relann.models.boosting import Boosted, described
+from relann.models.fitted import Fitted, trained_on
+from relann.models.learning import Watch, unwatched
 from relann.models.options import Options
-from relann.models.program import Program, check_one_row_each
-from relann.models.training import Trained, fit, profiled
+from relann.models.program import AsOf, Program, check_one_row_each
+from relann.models.training import Trained, profiled
 from relann.provenance.module import QueryModule
 from relann.provenance_functions import ProvenanceFunctions
 from relann.schema import Catalog
@@ -48,22 +51,50 @@ class Lifecycle:
             **ProvenanceFunctions(self._models).by_name,
         }
 
+    @property
+    def engine(self) -> Engine:
+        """What runs the relational part."""
+        return self._models.engine
+
     def create_model(self, statement: CreateModel) -> str:
         """Train a model and keep it; the sentence that says how it went.
 
         Nothing is kept when anything fails.
         """
         self._models.store.check_new(statement.name, statement.replace, statement.name_span)
+        return self.keep(self.fitted(statement))
+
+    def fitted(self, statement: CreateModel, watch: Watch = unwatched) -> Fitted:
+        """A model that is trained and not kept.
+
+        `watch` is told each epoch or round and may end the training there.
+        """
         options, moment = self._models.moment(options_of(statement))
         layers = self._models.layers()
+
+        def compiled(at: AsOf | None) -> Program:
+            return self._models.program(statement.body, statement.name, options, layers, at)
+
         with placed(statement.name_span):
-            program = self._models.program(statement.body, statement.name, options, layers, moment)
+            program = compiled(moment)
             ids = self._ids(program)
             program.check(options, ids)
-            trained = self._fitted(program, options, ids)
+            if options.head == "gbdt" and not options.train:
+                trained: Trained | Boosted = Boosted.defined(options)
+            else:
+                maps = self._models.maps(program)
+                check_one_row_each(program, maps, self._models.catalog)
+                trained = trained_on(maps, options, ids, watch)
+        return Fitted(
+            statement, options, program, ids, layers.used, trained, compiled, self._models.maps
+        )
+
+    def keep(self, made: Fitted) -> str:
+        """Keep a trained model; the sentence that says how it went."""
+        statement, trained, options = made.statement, made.trained, made.options
         kept = [e for e in trained.curve.to_pylist() if e["best"]]
         metrics = {e["metric"]: e["validation"] for e in kept if e["validation"] is not None}
-        reads = _described(program, self._models.catalog)
+        reads = _described(made.program, self._models.catalog)
         record = ModelRecord(
             name=statement.name,
             definition=statement.sql,
@@ -74,7 +105,7 @@ class Lifecycle:
                 "best_epoch": trained.best_epoch,
                 "rows": trained.rows,
                 "reads": reads,
-                "layers": layers.used,
+                "layers": made.layers,
             },
             schema_hash=schema_hash(reads),
             weights=trained.weights,
@@ -82,8 +113,8 @@ class Lifecycle:
         )
         version = self._models.store.save_model(record)
         told = _summary(trained, metrics)
-        if moment is not None:
-            told += f", {moment.clock}{self._without_rows(options, trained)}"
+        if made.program.moment is not None:
+            told += f", {made.program.moment.clock}{self._without_rows(options, trained)}"
         return f"model `{statement.name}`, version {version}: {told}"
 
     def export_model(self, statement: ExportModel) -> str:
@@ -177,14 +208,6 @@ class Lifecycle:
             f"; {missing:,} seeds left out, whose `{task.entity}` the query has no row for as of "
             "their anchor"
         )
-
-    def _fitted(self, program: Program, options: Options, ids: frozenset[str]) -> Trained | Boosted:
-        """A program trained as its options say; trees that are only defined have no rounds."""
-        if options.head == "gbdt" and not options.train:
-            return Boosted.defined(options)
-        maps = self._models.maps(program)
-        check_one_row_each(program, maps, self._models.catalog)
-        return fit(maps, options) if options.head is None else fit_boosted(maps, options, ids)
 
 
 def _summary(trained: Trained | Boosted, metrics: Mapping[str, float]) -> str:

@@ -23,7 +23,7 @@ from relann.algebra.plan import Plan
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.terms import Content, array_width, is_numeric, is_text, is_time
 from relann.errors import DataError, EngineError, QueryError, did_you_mean, listing
-from relann.models.learning import Epoch, curve_table
+from relann.models.learning import Epoch, Watch, curve_table, unwatched
 from relann.models.losses import Head, Targets, infer_head
 from relann.models.metrics import is_better, measure
 from relann.models.options import Options
@@ -298,13 +298,19 @@ def described(plan: Plan, options: Options, ids: Collection[str] = frozenset()) 
     return "\n".join([*lines, *([f"  left out  {', '.join(others)}"] if others else [])])
 
 
-def fit_boosted(maps: RowMaps, options: Options, ids: Collection[str] = frozenset()) -> Boosted:
+def fit_boosted(
+    maps: RowMaps,
+    options: Options,
+    ids: Collection[str] = frozenset(),
+    watch: Watch = unwatched,
+) -> Boosted:
     """Trees that predict the label from the output's other columns.
 
     `ids` are columns that identify rows and are no features. The same rows, in whatever order and
     on however many threads, with the same options and seed give the same bits. Rounds end after
     `patience` (50 where there are validation rows) without a better validation metric, and the
-    trees up to the best round are kept; all of them where there are no validation rows.
+    trees up to the best round are kept; all of them where there are no validation rows. `watch` is
+    told each round and may end the training there.
 
     Raises QueryError where options and output do not fit, DataError where the data cannot be
     learned from, EngineError where LightGBM is not installed.
@@ -339,6 +345,9 @@ def fit_boosted(maps: RowMaps, options: Options, ids: Collection[str] = frozense
         for epoch in growing.rounds():
             curve.append(epoch)
             show(epoch.told(metric))
+            if watch(epoch):
+                log.info("stopped after round %d: told so", epoch.epoch)
+                break
     assert growing.best is not None
     best = growing.best.epoch
     log.info("kept round %d of %d", best, len(curve))

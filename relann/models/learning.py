@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,15 @@ class Epoch:
         return status
 
 
+Watch = Callable[[Epoch], bool]
+"""What is told each epoch, and says whether training ends there."""
+
+
+def unwatched(epoch: Epoch) -> bool:
+    """Never ends a training."""
+    return False
+
+
 def curve_table(curve: Sequence[Epoch], metric: str, best: int | None) -> pa.Table:
     """The learning curve as a table; see CURVE."""
     rows = [{**vars(e), "metric": metric, "best": e.epoch == best} for e in curve]
@@ -68,7 +77,8 @@ class Learning:
     """One training of a network, epoch by epoch.
 
     `best_state` are the weights of the epoch whose `metric` on the validation rows is best, less
-    validation loss deciding between equal ones; without validation rows those of the last epoch.
+    validation loss deciding between equal ones; without validation rows those of the last epoch,
+    taken by `finish`.
     """
 
     def __init__(
@@ -108,14 +118,11 @@ class Learning:
             if self.options.patience and waited >= self.options.patience:
                 log.info("stopped after epoch %d: no better for %d epochs", number, waited)
                 break
-        self._check_weights()
 
     def _keep(self, epoch: Epoch) -> None:
         """Remember the epoch if it is the best."""
         if self.val is None:
             self.best = epoch
-            if epoch.epoch == self.options.epochs:
-                self.best_state = self.module.state()
         elif self.best is None or self._beats(epoch, self.best):
             self.best, self.best_state = epoch, self.module.state()
 
@@ -202,8 +209,13 @@ class Learning:
             text = text.replace(name, str(inner) if isinstance(inner, Term) else "…")
         return text
 
-    def _check_weights(self) -> None:
-        """The last step may have spoilt the weights after the last loss was seen."""
+    def finish(self) -> None:
+        """Settle which weights are kept; DataError where they are not finite.
+
+        The last step may have spoilt the weights after the last loss was seen.
+        """
+        if self.val is None:
+            self.best_state = self.module.state()
         for name, value in self.best_state.items():
             if not bool(torch.isfinite(value).all()):
                 raise DataError(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 
 import pyarrow as pa
@@ -19,13 +20,13 @@ from relann.algebra.engines.protocol import Engine
 from relann.algebra.explain import Profile, explain
 from relann.algebra.lineage import origins, read_with, tables_read
 from relann.algebra.lower import lower
-from relann.algebra.nodes import Map, Node
+from relann.algebra.nodes import Map, Node, Select
 from relann.algebra.optimize import Optimised, optimise
 from relann.algebra.plan import Plan
 from relann.algebra.rowmaps import RowMaps, build
 from relann.algebra.sql import node_to_sql
 from relann.algebra.statistics import Statistics
-from relann.algebra.terms import Pretrained, Term
+from relann.algebra.terms import Content, Pretrained, Term, quoted
 from relann.errors import DataError, QueryError, SchemaError, Span
 from relann.models.boosting import features_of
 from relann.models.options import Options
@@ -47,6 +48,15 @@ class AsOf:
     schema: Schema
     relations: Mapping[str, Callable[[], Node]] = field(default_factory=dict)
     programs: Mapping[str, Generator] = field(default_factory=dict)
+
+    def of_split(self, column: str, split: str) -> AsOf:
+        """For the seeds of one split only."""
+        chosen = Select(self.seeds.node, Content(f"{quoted(column)} = '{split}'", "BOOLEAN"))
+        return replace(self, seeds=replace(self.seeds, node=chosen))
+
+    def until(self, end: datetime) -> AsOf:
+        """On a database that ends at a time."""
+        return replace(self, clock=replace(self.clock, end=end))
 
 
 @dataclass(frozen=True)

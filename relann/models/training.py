@@ -17,7 +17,7 @@ from relann.algebra.terms import Content
 from relann.errors import DataError, QueryError, listing
 from relann.models.batches import Batches, Sliced
 from relann.models.learning import CURVE as CURVE
-from relann.models.learning import Learning, curve_table
+from relann.models.learning import Learning, Watch, curve_table, unwatched
 from relann.models.losses import Head, infer_head
 from relann.models.metrics import default_metric, metrics_of
 from relann.models.options import Options
@@ -71,13 +71,14 @@ class Trained:
         return module.eval()
 
 
-def fit(maps: RowMaps, options: Options) -> Trained:
+def fit(maps: RowMaps, options: Options, watch: Watch = unwatched) -> Trained:
     """A trained model. The same data, options and number of threads give the same bits.
 
     Encoders are fitted on the rows that labelled training rows reach, and on no others. Every epoch
     is one step on all of them, or one for each `batch_size` of them in an order drawn from the
     seed. The weights kept are those of the epoch that is best on the validation rows; the last
-    epoch's where there are none. Torch's global random state is neither read nor changed.
+    epoch's where there are none. Torch's global random state is neither read nor changed. `watch`
+    is told each epoch and may end the training there.
 
     With `train = false` the weights are the start values and encoders are fitted all the same; a
     label is not needed then.
@@ -102,6 +103,10 @@ def fit(maps: RowMaps, options: Options) -> Trained:
         for epoch in learning.epochs():
             curve.append(epoch)
             show(epoch.told(learning.metric))
+            if watch(epoch):
+                log.info("stopped after epoch %d: told so", epoch.epoch)
+                break
+    learning.finish()
     assert learning.best is not None
     best = learning.best.epoch
     log.info("kept epoch %d of %d", best, len(curve))

@@ -1,0 +1,83 @@
+"""A model that is trained and not kept yet: what a database keeps, and what a search compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+import pyarrow as pa
+
+from relann.algebra.rowmaps import RowMaps
+from relann.algebra.statements import CreateModel
+from relann.models.boosting import Boosted, fit_boosted
+from relann.models.learning import Watch, unwatched
+from relann.models.options import Options
+from relann.models.program import AsOf, Program
+from relann.models.training import Trained, fit
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model with the query it is of.
+
+    ids       output columns that say which row it is
+    layers    definitions of the layers it uses, by name
+    compiled  the same query for other seeds, or on a database that ends elsewhere
+    built     a program's row maps
+    """
+
+    statement: CreateModel
+    options: Options
+    program: Program
+    ids: frozenset[str]
+    layers: Mapping[str, str]
+    trained: Trained | Boosted
+    compiled: Callable[[AsOf], Program]
+    built: Callable[[Program], RowMaps]
+
+    @property
+    def maps(self) -> RowMaps:
+        """The row maps it was trained on."""
+        return self.built(self.program)
+
+    def until(self, end: datetime, split: str) -> RowMaps:
+        """The row maps for the task's seeds of a split, on a database that ends at a time."""
+        moment = self.program.moment
+        assert moment is not None and self.options.split is not None
+        return self.built(self.compiled(moment.of_split(self.options.split, split).until(end)))
+
+    def on_splits(
+        self, splits: pa.Array, watch: Watch = unwatched
+    ) -> tuple[Trained | Boosted, RowMaps]:
+        """The same model trained anew where rows belong to other splits, and its row maps.
+
+        `splits` has one of 'train', 'val', 'test' or NULL for each output row.
+        """
+        maps = self.maps
+        assert self.options.split is not None
+        column = dict(maps.plan.contents)[self.options.split]
+        moved = replace(maps, columns={**maps.columns, (maps.plan.output, column): splits})
+        return trained_on(moved, self.options, self.ids, watch), moved
+
+    def column(self, name: str) -> pa.Array:
+        """A content column of the output."""
+        maps = self.maps
+        return maps.columns[maps.plan.output, dict(maps.plan.contents)[name]]
+
+
+def trained_on(
+    maps: RowMaps, options: Options, ids: frozenset[str], watch: Watch = unwatched
+) -> Trained | Boosted:
+    """A model trained on row maps with the head its options name."""
+    if options.head is None:
+        return fit(maps, options, watch)
+    return fit_boosted(maps, options, ids, watch)
+
+
+class Trainer(Protocol):
+    """What trains the statement of a model."""
+
+    def __call__(self, statement: CreateModel, watch: Watch = unwatched) -> Fitted:
+        """The trained model; nothing is kept. Errors are those of CREATE MODEL."""
