@@ -15,7 +15,7 @@ import torch
 
 from relann.autoselect.bank import SIGNALS, Bank, Journal, key, signal_rows
 from relann.autoselect.signals import signals
-from relann.autoselect.space import FAMILIES, design
+from relann.autoselect.space import TEMPLATES, design
 from relann.autoselect.trials import Trial, examined, planned, run, score
 from relann.bank_databases import names, opened
 from relann.discovery import discover
@@ -26,7 +26,7 @@ from relann.models.learning import Epoch
 log = logging.getLogger("relann")
 
 EACH: Mapping[str, int] = {"dfs": 4, "dfs_mlp": 2, "sage": 4, "gat": 2, "relgnn": 2, "hgt": 1}
-"""How many points of each family a bank tries, the family's default among them."""
+"""How many points of each template a bank tries, its default among them."""
 
 LIMIT = 120.0
 """Seconds after which a training ends with what it has."""
@@ -38,7 +38,7 @@ def build(
     """The bank of some databases (none: all), from data sets in a folder; kept in `out` as well.
 
     Trials run in `jobs` processes, one database at a time in each, and each is kept when it is
-    done: what is in `out` already does not run again. `each` bounds how many points of each family
+    done: what is in `out` already does not run again. `each` bounds how many points of each template
     are tried. Raises QueryError for an unknown database, DataError where data are missing.
     """
     chosen = list(databases) or names()
@@ -75,7 +75,7 @@ def gathered(out: Path) -> Bank:
     for path in sorted(out.glob("*.signals.jsonl")):
         found += Journal(path).rows()
     latest = {key(t): t for t in trials}
-    ordered = sorted(latest.values(), key=lambda t: (t.database, t.task, t.family, t.point))
+    ordered = sorted(latest.values(), key=lambda t: (t.database, t.task, t.template, t.point))
     bank = Bank(tuple(ordered), pa.Table.from_pylist(found, schema=SIGNALS))
     bank.write(out)
     return bank
@@ -99,10 +99,10 @@ def of_database(data: Path, out: Path, name: str, each: int | None = None) -> No
     journal = Journal(out / f"{name}.trials.jsonl")
     done = {key(Trial(**row)) for row in journal.rows()}  # type: ignore[arg-type]
     counts = {n: min(c, each or c) for n, c in EACH.items()}
-    for point in design(FAMILIES, counts):
-        (family,) = [f for f in FAMILIES if f.name == point.family]
+    for point in design(TEMPLATES, counts):
+        (template,) = [t for t in TEMPLATES if t.name == point.template]
         for task in tasks:
-            own = family.for_task(task).point(point.knobs)
+            own = template.for_task(task).point(point.knobs)
             trial = planned(name, task, own, 0)
             if key(trial) in done:
                 continue
@@ -121,7 +121,7 @@ def of_database(data: Path, out: Path, name: str, each: int | None = None) -> No
             done.add(key(trial))
             log.warning(
                 "%s/%s %s: validation %s, test %s, %.0f s%s",
-                name, task.name, own.family, trial.validation, trial.test,
+                name, task.name, own.template, trial.validation, trial.test,
                 time.perf_counter() - began, "" if trial.error is None else f", {trial.error}",
             )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The space of query programs: families, their knobs, and points that are SQL text."""
+"""The space of query programs: templates, their knobs, and points that are SQL text."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from relann.algebra.statements import CreateModel
 from relann.models.generators.program import identifier, literal
 from relann.models.tasks import Task
 
-Kind = Literal["messages", "features"]
-"""What tells families apart: learned message passing, or aggregates the database computes."""
+Family = Literal["messages", "features"]
+"""Learned message passing, or aggregates that the database computes."""
 
 Value = str | int | float | bool | None | tuple["Value", ...]
-
-KINDS: tuple[Kind, Kind] = ("messages", "features")
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Knob:
 
 
 @dataclass(frozen=True)
-class Family:
+class Template:
     """Programs of one form: a query with knobs in its arguments, and options of its training.
 
     body     the query; `{arguments}` stands for the program's, `{entity}` for the task's column
@@ -45,7 +43,7 @@ class Family:
     """
 
     name: str
-    kind: Kind
+    family: Family
     body: str
     knobs: tuple[Knob, ...]
     fixed: Mapping[str, Value]
@@ -68,15 +66,15 @@ class Family:
         text = self.body.replace("{arguments}", told)
         for name, value in texts.items():
             text = text.replace(f"{{{name}}}", written(value))
-        return Point(self.kind, self.name, text, {**self.fixed, **options}, values)
+        return Point(self.family, self.name, text, {**self.fixed, **options}, values)
 
     def drawn(self, source: np.random.Generator) -> Point:
         """A point at random, every value of a knob as likely as the others."""
         values = {k.name: k.values[int(source.integers(len(k.values)))] for k in self.knobs}
         return self.point(values)
 
-    def for_task(self, task: Task) -> Family:
-        """The family for a task: without past labels where it is not known when they are known.
+    def for_task(self, task: Task) -> Template:
+        """The template for a task: without past labels where it is not known when they are known.
 
         Regression is learned by the metric it is judged by.
         """
@@ -95,8 +93,8 @@ class Family:
 class Point:
     """One program: the text of its query, options of its training, and the knobs that made them."""
 
-    kind: Kind
-    family: str
+    family: Family
+    template: str
     body: str
     options: Mapping[str, Value]
     knobs: Mapping[str, Value]
@@ -116,8 +114,8 @@ class Point:
 
     @property
     def hash(self) -> str:
-        """The same for the same family and knobs, whatever the task and the seed."""
-        told = json.dumps([self.family, sorted(self.knobs.items())])
+        """The same for the same template and knobs, whatever the task and the seed."""
+        told = json.dumps([self.template, sorted(self.knobs.items())])
         return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
@@ -128,19 +126,21 @@ def written(value: Value) -> str:
     return "NULL" if value is None else literal(value)
 
 
-def design(families: Sequence[Family], each: Mapping[str, int], seed: int = 0) -> Iterator[Point]:
-    """The default of each family and then points at random, as many of a family as `each` says.
+def design(
+    templates: Sequence[Template], each: Mapping[str, int], seed: int = 0
+) -> Iterator[Point]:
+    """The default of each template and then points at random, as many of it as `each` says.
 
-    The same families, numbers and seed give the same points.
+    The same templates, numbers and seed give the same points.
     """
-    for family in families:
-        # of a family's name, so that another family more changes nothing
-        source = np.random.default_rng([seed, *family.name.encode()])
+    for template in templates:
+        # of its name, so that one template more changes nothing
+        source = np.random.default_rng([seed, *template.name.encode()])
         found: dict[str, Point] = {}
-        first = family.default()
+        first = template.default()
         found[first.hash] = first
-        while len(found) < each.get(family.name, 0):
-            point = family.drawn(source)
+        while len(found) < each.get(template.name, 0):
+            point = template.drawn(source)
             found.setdefault(point.hash, point)
         yield from found.values()
 
@@ -152,9 +152,9 @@ _STEPS = (
 )
 
 
-def _network(name: str, *knobs: Knob) -> Family:
-    """A family of networks, with what all of them share."""
-    return Family(
+def _network(name: str, *knobs: Knob) -> Template:
+    """A template of networks, with what all of them share."""
+    return Template(
         name,
         "messages",
         f"FROM {name}({{arguments}})",
@@ -180,8 +180,8 @@ _AGGREGATES = (
     Knob("max_columns", (1000,)),
 )
 
-FAMILIES: tuple[Family, ...] = (
-    Family(
+TEMPLATES: tuple[Template, ...] = (
+    Template(
         "dfs",
         "features",
         "FROM dfs({arguments})",
@@ -195,7 +195,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         {"head": "gbdt"},
     ),
-    Family(
+    Template(
         "dfs_mlp",
         "features",
         "SELECT d.{entity}, linear(dropout(relu(features(d, {width}, exclude => [{entity}])), "
@@ -210,4 +210,4 @@ FAMILIES: tuple[Family, ...] = (
     ),
     _network("sage", Knob("aggregate", ("avg", "sum", ("avg", "max")))),
 )
-"""All families, in the order in which they are tried."""
+"""All templates, in the order in which they are tried."""

@@ -39,8 +39,8 @@ class Trial:
     database, task     of which there may be many in a bank
     kind               of the task; `metric` is what all scores are
     regime             what the task's model may see
-    side               'messages' or 'features'
-    family, knobs      the point, its knobs as JSON; `point` is their hash
+    family             'messages' or 'features'
+    template, knobs    the point, its knobs as JSON; `point` is their hash
     program            the statement, to run again
     seed               of the training
     validation         the metric on the validation split, as CREATE MODEL sees it
@@ -64,8 +64,8 @@ class Trial:
     kind: str
     metric: str
     regime: str
-    side: str
     family: str
+    template: str
     point: str
     knobs: str
     program: str
@@ -108,8 +108,8 @@ def planned(database: str, task: Task, point: Point, seed: int) -> Trial:
         kind=task.kind,
         metric=METRICS[task.kind],
         regime=task.regime,
-        side=point.kind,
         family=point.family,
+        template=point.template,
         point=point.hash,
         knobs=json.dumps(dict(point.knobs)),
         program=point.statement("m", task.name, seed),

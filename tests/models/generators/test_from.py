@@ -54,3 +54,18 @@ def test_a_network_reads_the_columns_of_a_program() -> None:
             "FROM dfs() d"
         )
         assert len(con.sql("FROM ml_predict('m')").fetchall()) == 120
+
+
+def test_features_may_read_the_entity_s_key() -> None:
+    """The label of a seed without an entity is NULL, which is no reason to refuse the key."""
+    with relann.connect() as con:
+        con.sql(TABLES)
+        con.sql(
+            "ALTER TABLE customer ADD COLUMN parent INTEGER; UPDATE customer SET parent = id // 2"
+        )
+        con.sql("ALTER TABLE customer ADD FOREIGN KEY (parent) REFERENCES customer (id)")
+        con.sql(
+            "CREATE MODEL m OPTIONS (task = 'spend', head = 'gbdt', rounds = 2, min_rows = 5) AS "
+            "SELECT c.id AS cid, max(d.id) AS latest, count(d.id) AS children "
+            "FROM customer c LEFT JOIN customer d ON d.parent = c.id GROUP BY c.id"
+        )
