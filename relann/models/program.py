@@ -149,7 +149,7 @@ class Program:
                 output_column(self.plan, name, what, options.span(what))
         if options.head == "gbdt":
             self._check_features(options, ids)
-        elif options.label is not None:
+        elif options.label is not None and self.moment is None:
             self._check_label_unread(options.label, options.span("label"))
         learned = [s.operation for s in self.plan.steps]
         if options.finetune and not any(isinstance(o, Pretrained) for o in learned):
@@ -159,9 +159,13 @@ class Program:
             )
 
     def _check_features(self, options: Options, ids: Collection[str]) -> None:
-        """There must be columns to learn from, none of them computed from the label's own."""
+        """There must be columns to learn from, none of them computed from the label's own.
+
+        Labels of a task come with its seeds, and the certificate has proven that nothing reads
+        them; rows of the entity's table, whose key both read, are no such thing.
+        """
         features = features_of(self.plan, options, ids)
-        if options.label is None:
+        if options.label is None or self.moment is not None:
             return
         for name, read in read_with(self.node, options.label).items():
             if name in features:
