@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.selector.__main__ import main
 from benchmarks.selector.published import THIRTEEN, published_cases
 from relann.autoselect.cases import Case, Cases, cases_of_runs, relative_gain
 from relann.autoselect.evaluation import (
@@ -315,3 +320,43 @@ def test_the_published_table(
     place = columns[0].split(",").index(f"rdl_advantage_selected_by_{selected}")
     said = {"/".join(row.split(",")[:2]): float(row.split(",")[place]) for row in columns[1:]}
     assert all(abs(c.gain - said[c.name]) < 0.02 for c in cases)  # of metrics that are rounded
+
+
+def test_the_page_s_example_says_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "autoselect.md").read_text("utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("message passing should be better") and len(said) >= 4
+    asked = re.findall(r"selector\.choice\((.*)\)\s+# ('messages'|None)", code)
+    assert len(asked) == 2
+    for signals, answer in asked:
+        assert repr(names["selector"].choice(eval(signals))) == answer
+
+
+def test_the_command_on_a_bank(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs and signals in files; NULL paths, runs of other families and other columns included."""
+    runs, signals = [], []
+    for number in range(12):
+        of = {"database": f"d{number % 4}", "task": f"t{number}"}
+        for family, metric in (("messages", 0.6 + number / 100), ("features", 0.7), ("both", 0.9)):
+            runs.append({**of, "family": family, "metric": "auroc", "seconds": 2.0,
+                         "validation": metric - 0.01, "test": metric})  # fmt: skip
+        for signal, path in (
+            ("rows", None),
+            ("fan_out_mean", "a.b"),
+            ("probe_messages_auroc", None),
+        ):
+            signals.append({**of, "signal": signal, "path": path, "value": number / 7})
+    for name, made in (("runs", runs), ("signals", signals)):
+        pq.write_table(pa.Table.from_pylist(made), tmp_path / f"{name}.parquet")
+    main(["--bank", str(tmp_path / "runs.parquet"), "--signals", str(tmp_path / "signals.parquet")])
+    told = capsys.readouterr().out
+    assert "12 tasks of 4 databases; message passing is better on 1." in told
+    assert "| validation, both trained | 100 % | 0.0 % (0.0 % … 0.0 %) |" in told
+    assert "| always features | 92 % |" in told
+    for group in ("all signals", "signals without probes"):
+        assert f"| selector, {group}, abstaining, then validation | 100 % |" in told
+    with pytest.raises(SystemExit):
+        main(["--bank", "runs.parquet"])
