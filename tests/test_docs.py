@@ -67,12 +67,13 @@ def test_examples_run(page: Path) -> None:
     assert made, "a page trains a model, that on tasks creates one"
 
 
-def test_the_quoted_answer_is_the_answer() -> None:
-    """Of the first task."""
-    first = next(b for b in blocks(TASKS) if "CREATE TASK" in b)
+@pytest.mark.parametrize("task", ["churn", "often"])
+def test_the_quoted_answer_is_the_answer(task: str) -> None:
+    """Of the first task, and of that with a sample."""
+    creates = next(b for b in blocks(TASKS) if f"CREATE TASK {task} " in b)
     with relann.connect() as con:
         con.sql(blocks(TASKS)[0])
-        assert f"{con.sql(first)!r}\n" in blocks(TASKS, "")
+        assert f"{con.sql(creates)!r}\n" in blocks(TASKS, "")
 
 
 @pytest.mark.usefixtures("one_thread")

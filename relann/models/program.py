@@ -169,10 +169,14 @@ class Program:
             )
 
     def _check_features(self, options: Options, ids: Collection[str]) -> None:
-        """There must be columns to learn from, none of them computed from the label's own."""
+        """There must be columns to learn from, none of them computed from the label's own.
+
+        Labels of a task come with its seeds, and the certificate has proven that nothing reads
+        them; rows of the entity's table, whose key both read, are no such thing.
+        """
         features = features_of(self.plan, options, ids)
         if options.label is None or self.moment is not None:
-            return  # the certificate proves that no query of a task reaches labels
+            return
         for name, read in read_with(self.node, options.label).items():
             if name in features:
                 raise QueryError(

@@ -387,3 +387,22 @@ def test_better_than_the_base_rate_on_real_data(real_data: Callable[[str], Path]
     assert metrics["auroc"] > 0.68
     top = con.sql("SELECT feature, gain FROM ml_importance('dnf') LIMIT 1").fetchall()
     assert top[0][1] > 0
+
+
+@pytest.mark.parametrize("program", ["dfs(max_depth => 1)", "dfs(max_depth => 2)"])
+def test_the_key_of_a_task_s_entity_is_not_its_label(program: str) -> None:
+    """Rows of the entity's own table are features, the latest of them told by their key."""
+    with relann.connect() as session:
+        session.sql(
+            "CREATE TABLE riders (rider INTEGER PRIMARY KEY);"
+            "CREATE TABLE rides (ride INTEGER PRIMARY KEY, "
+            "rider INTEGER REFERENCES riders (rider), began TIMESTAMP, km DOUBLE);"
+            "INSERT INTO riders FROM range(25);"
+            "INSERT INTO rides SELECT i, i * i % 25, TIMESTAMP '2020-01-01' + i * INTERVAL 1 DAY, "
+            "i % 7 FROM range(300) t(i);"
+            "CREATE TASK far OPTIONS (entity = 'ride', time = 'began', label = 'far', "
+            "table = 'rides', val = '2020-08-01', test = '2020-09-15', regime = 'rolling') AS "
+            "SELECT ride, began, km > 3 AS far FROM rides"
+        )
+        text = f"CREATE MODEL m OPTIONS (task = 'far', head = 'gbdt', rounds = 3) AS FROM {program}"
+        assert "validation auroc" in session.sql(text).message

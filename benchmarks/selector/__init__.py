@@ -1,0 +1,1 @@
+"""The selector beside other ways to choose."""
