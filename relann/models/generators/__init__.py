@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from relann.models.generators.dfs import dfs
+from relann.models.generators.messages import PastLabels
 from relann.models.generators.program import Target
 from relann.models.generators.sage import sage
 
-__all__ = ["Target", "dfs", "sage"]
+__all__ = ["PastLabels", "Target", "dfs", "sage"]
