@@ -236,6 +236,25 @@ class MessageWriter(ABC):
         )
         return made, f"the latest {self.options.neighbours} {which}"
 
+    def attended(self, name: str, pairs: str, key: str, score: str) -> str:
+        """The sub-query of the sum of `v` over a key's rows, weighed by the softmax of a score."""
+        heads = self.options.heads
+        shares = self.program.add(
+            f"shares_{name}",
+            "their shares" if heads == 1 else f"their shares in each of {heads} heads",
+            select(
+                [f"r.{key}", "r.v", f"softmax({score}) OVER (PARTITION BY r.{key}) AS a"],
+                f"FROM {pairs} r",
+            ),
+        )
+        return self.program.add(
+            name,
+            "their sum by these shares",
+            select(
+                [f"s.{key}", "sum(scale(s.v, s.a)) AS z"], f"FROM {shares} s", f"GROUP BY s.{key}"
+            ),
+        )
+
     # -- parts -----------------------------------------------------------------------------------
 
     def passed_by(self, link: Link) -> list[str]:
