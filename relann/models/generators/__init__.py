@@ -6,6 +6,7 @@ from relann.models.generators.dfs import dfs
 from relann.models.generators.gat import gat
 from relann.models.generators.messages import PastLabels
 from relann.models.generators.program import Target
+from relann.models.generators.relgnn import relgnn
 from relann.models.generators.sage import sage
 
-__all__ = ["PastLabels", "Target", "dfs", "gat", "sage"]
+__all__ = ["PastLabels", "Target", "dfs", "gat", "relgnn", "sage"]
