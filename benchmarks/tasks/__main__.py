@@ -45,6 +45,7 @@ _NETWORK = "epochs = 20, batch_size = 512, lr = 0.005, patience = 5"
 DEFAULTS = {
     "sage": _NETWORK,
     "gat": _NETWORK,
+    "hgt": _NETWORK,
     "relgnn": _NETWORK,
     # few leaves and columns at a time: better on driver-dnf's validation seeds and on two folds by
     # time of its training seeds than the defaults of trees (.816, .853, .862; .814, .840, .854)

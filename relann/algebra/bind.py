@@ -44,7 +44,7 @@ _ARITHMETIC = (
     *(exp.Abs, exp.Exp, exp.Ln, exp.Log, exp.Sqrt, exp.Tanh),
 )
 _DEEPEST = 50  # nested layer calls
-PROGRAMS = ("sage", "gat", "relgnn", "dfs")
+PROGRAMS = ("sage", "gat", "hgt", "relgnn", "dfs")
 """Functions in FROM that write a query for a task."""
 WITHOUT_DATA = ("range", "generate_series", "unnest", "repeat")
 """Table functions that make their rows themselves."""

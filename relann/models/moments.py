@@ -12,7 +12,7 @@ from relann.algebra.nodes import Column, Query, Scan
 from relann.algebra.statements import Value
 from relann.algebra.terms import quoted
 from relann.errors import DataError, QueryError, did_you_mean, listing
-from relann.models.generators import PastLabels, Target, dfs, gat, relgnn, sage
+from relann.models.generators import PastLabels, Target, dfs, gat, hgt, relgnn, sage
 from relann.models.program import AsOf
 from relann.models.tasks import Regime, Task
 from relann.schema import Catalog, ForeignKey, Schema, Table
@@ -124,7 +124,13 @@ def _moment(
     return AsOf(seeds, clock(task, schema, end), schema, relations, programs)
 
 
-_WRITERS: dict[str, Callable[..., str]] = {"sage": sage, "gat": gat, "relgnn": relgnn, "dfs": dfs}
+_WRITERS: dict[str, Callable[..., str]] = {
+    "sage": sage,
+    "gat": gat,
+    "hgt": hgt,
+    "relgnn": relgnn,
+    "dfs": dfs,
+}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relann.models.generators.messages import MessageOptions, MessageWriter, PastLabels
+from relann.models.generators.messages import MessageOptions, PastLabels, SumWriter
 from relann.models.generators.program import Link, Target, bare, identifier, select
 from relann.schema import Catalog, Schema
 
@@ -59,7 +59,7 @@ def gat(
     return _Writer(schema, catalog, target, options, labels).text(layers, out)
 
 
-class _Writer(MessageWriter):
+class _Writer(SumWriter):
     def messages(self, link: Link, number: int) -> str:
         """The children of each row, weighed by attention."""
         source, which = self.senders(link, number)

@@ -91,7 +91,7 @@ class MessageOptions:
 
 
 class MessageWriter(ABC):
-    """Writes layers of message passing; a model says what the messages along a foreign key are.
+    """Writes layers of message passing; a model says how a row after a layer is made.
 
     `layer(T, l)` is the sub-query of T's rows after l hops: the columns that others join on, and
     `z`, the embedding. Only what reaches the entity is written, each sub-query once.
@@ -138,43 +138,12 @@ class MessageWriter(ABC):
     # -- what a model says -----------------------------------------------------------------------
 
     @abstractmethod
-    def messages(self, link: Link, number: int) -> str:
-        """The sub-query of what a link's children send, one row for each key they name."""
-
-    @abstractmethod
-    def received(self, alias: str) -> list[str]:
-        """The terms that a row adds of such messages; they are 0 where there are none."""
+    def hop(self, relation: Relation, number: int) -> str:
+        """The sub-query of a table's rows after a layer, from 1 on."""
 
     def is_still(self, relation: Relation) -> bool:
         """Whether a table's rows receive no messages and are as they are in all layers."""
         return isinstance(relation, PastLabels)
-
-    def hop(self, relation: Relation, number: int) -> str:
-        """A table's rows after a layer: its own, what its children and its parents send."""
-        own = self.layer(relation, number - 1)
-        terms = [f"linear(t.z, {self.options.width})"]
-        joins = []
-        complete = []
-        for place, link in enumerate(into(self.schema, relation), start=1):
-            name = self.messages(link, number)
-            joins.append(f"LEFT JOIN {name} m{place} ON {self.meet(link, f'm{place}', 't')}")
-            terms += self.received(f"m{place}")
-        for place, link in enumerate(out_of(self.schema, relation), start=1):
-            kind = "JOIN" if self.is_complete(link) else "LEFT JOIN"
-            complete += [bare(link.parent.table.name)] if kind == "JOIN" else []
-            parent = self.layer(link.parent, number - 1)
-            joins.append(f"{kind} {parent} p{place} ON {self.meet(link, 't', f'p{place}')}")
-            message = self.with_time(f"p{place}.z", link.parent, relation, f"p{place}")
-            message = f"linear({message}, {self.options.width}, bias => false)"
-            terms.append(message if kind == "JOIN" else f"coalesce({message}, 0)")
-        name = bare(relation.table.name)
-        comment = f"{name} after {number} hop{'s' if number > 1 else ''}"
-        if complete:
-            comment += f"; JOIN, as each row's {' and '.join(complete)} is known when the row is"
-        items = [*self.passed(relation, "t"), f"{self._activated(terms)} AS z"]
-        return self.program.add(
-            f"{name}_{number}", comment, select(items, f"FROM {own} t", *joins, width=80)
-        )
 
     # -- sub-queries -----------------------------------------------------------------------------
 
@@ -305,12 +274,6 @@ class MessageWriter(ABC):
             self._complete[key] = self.catalog.rows(sql) == [(0,)]
         return self._complete[key]
 
-    def _activated(self, terms: Sequence[str]) -> str:
-        inner = "\n    + ".join(terms)
-        inner = f"layer_norm({inner})" if self.options.norm else inner
-        inner = f"relu({inner})"
-        return f"dropout({inner}, {self.options.dropout})" if self.options.dropout else inner
-
     def _kept(self, relation: Relation) -> list[str]:
         """Columns that later sub-queries read: keys, what keys refer to, the time."""
         names = [relation.key, *(f.column for f in relation.foreign)]
@@ -319,3 +282,48 @@ class MessageWriter(ABC):
             names.append(self.target.key)
         names.append(relation.time)
         return list(dict.fromkeys(n for n in names if n is not None))
+
+
+class SumWriter(MessageWriter):
+    """A layer is relu(norm(W z + what each foreign key sends)), parents sending W_r z."""
+
+    @abstractmethod
+    def messages(self, link: Link, number: int) -> str:
+        """The sub-query of what a link's children send, one row for each key they name."""
+
+    @abstractmethod
+    def received(self, alias: str) -> list[str]:
+        """The terms that a row adds of such messages; they are 0 where there are none."""
+
+    def hop(self, relation: Relation, number: int) -> str:
+        """A table's rows after a layer: their own, what their children and their parents send."""
+        own = self.layer(relation, number - 1)
+        terms = [f"linear(t.z, {self.options.width})"]
+        joins = []
+        complete = []
+        for place, link in enumerate(into(self.schema, relation), start=1):
+            name = self.messages(link, number)
+            joins.append(f"LEFT JOIN {name} m{place} ON {self.meet(link, f'm{place}', 't')}")
+            terms += self.received(f"m{place}")
+        for place, link in enumerate(out_of(self.schema, relation), start=1):
+            kind = "JOIN" if self.is_complete(link) else "LEFT JOIN"
+            complete += [bare(link.parent.table.name)] if kind == "JOIN" else []
+            parent = self.layer(link.parent, number - 1)
+            joins.append(f"{kind} {parent} p{place} ON {self.meet(link, 't', f'p{place}')}")
+            message = self.with_time(f"p{place}.z", link.parent, relation, f"p{place}")
+            message = f"linear({message}, {self.options.width}, bias => false)"
+            terms.append(message if kind == "JOIN" else f"coalesce({message}, 0)")
+        name = bare(relation.table.name)
+        comment = f"{name} after {number} hop{'s' if number > 1 else ''}"
+        if complete:
+            comment += f"; JOIN, as each row's {' and '.join(complete)} is known when the row is"
+        items = [*self.passed(relation, "t"), f"{self._activated(terms)} AS z"]
+        return self.program.add(
+            f"{name}_{number}", comment, select(items, f"FROM {own} t", *joins, width=80)
+        )
+
+    def _activated(self, terms: Sequence[str]) -> str:
+        inner = "\n    + ".join(terms)
+        inner = f"layer_norm({inner})" if self.options.norm else inner
+        inner = f"relu({inner})"
+        return f"dropout({inner}, {self.options.dropout})" if self.options.dropout else inner

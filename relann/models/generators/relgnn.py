@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relann.models.generators.messages import MessageOptions, MessageWriter, PastLabels
+from relann.models.generators.messages import MessageOptions, PastLabels, SumWriter
 from relann.models.generators.program import (
     Link,
     Target,
@@ -72,7 +72,7 @@ def relgnn(
     return _Writer(schema, catalog, target, options, labels).text(layers, out)
 
 
-class _Writer(MessageWriter):
+class _Writer(SumWriter):
     def is_still(self, relation: Relation) -> bool:
         """Past labels, and rows with several foreign keys that nothing names."""
         is_bridge = len(out_of(self.schema, relation)) > 1 and not into(self.schema, relation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from relann.errors import QueryError
-from relann.models.generators.messages import MessageOptions, MessageWriter, PastLabels
+from relann.models.generators.messages import MessageOptions, PastLabels, SumWriter
 from relann.models.generators.program import Link, Target, bare, identifier, one_of, select
 from relann.schema import Catalog, Schema
 
@@ -70,7 +70,7 @@ def sage(
     return _Writer(schema, catalog, target, options, labels, kinds).text(layers, out)
 
 
-class _Writer(MessageWriter):
+class _Writer(SumWriter):
     def __init__(
         self,
         schema: Schema,
