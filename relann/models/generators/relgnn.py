@@ -79,6 +79,11 @@ class _Writer(SumWriter):
         is_entity = relation.table.name == self.entity.table.name
         return super().is_still(relation) or (is_bridge and not is_entity)
 
+    def passed_by(self, link: Link) -> list[str]:
+        """Also what names the other parents."""
+        others = [identifier(u.foreign.column) for u in out_of(self.schema, link.child)]
+        return [*super().passed_by(link), *others]
+
     def messages(self, link: Link, number: int) -> str:
         """The children of each row, fused with their other parents and weighed by attention."""
         source, which = self.senders(link, number)

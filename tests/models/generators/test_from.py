@@ -1,10 +1,11 @@
-"""FROM sage() and FROM dfs() in a session that knows the tables' keys."""
+"""FROM sage() and the other programs in a session that knows the tables' keys."""
 
 from __future__ import annotations
 
 import pytest
 
 import relann
+from relann.errors import QueryError
 
 TABLES = """
 CREATE TABLE customer (id INTEGER PRIMARY KEY, country VARCHAR);
@@ -22,7 +23,13 @@ SELECT i AS cid, TIMESTAMP '2024-01-20' + INTERVAL (d) DAY AS tm, (i + d) % 7 AS
 
 @pytest.mark.parametrize(
     ("program", "options"),
-    [("sage(width => 4)", "epochs = 1"), ("dfs(max_depth => 1)", "head = 'gbdt', rounds = 2")],
+    [
+        ("sage(width => 4)", "epochs = 1"),
+        ("gat(width => 4)", "epochs = 1"),
+        ("hgt(width => 4)", "epochs = 1"),
+        ("relgnn(width => 4)", "epochs = 1"),
+        ("dfs(max_depth => 1)", "head = 'gbdt', rounds = 2"),
+    ],
 )
 def test_a_program_leaves_out_keys_that_are_known_to_be_keys(program: str, options: str) -> None:
     """Its text excludes keys, which `features` does not read here; that was an error once."""
@@ -30,3 +37,41 @@ def test_a_program_leaves_out_keys_that_are_known_to_be_keys(program: str, optio
         con.sql(TABLES)
         con.sql(f"CREATE MODEL m OPTIONS (task = 'spend', {options}) AS FROM {program}")
         assert len(con.sql("FROM ml_predict('m')").fetchall()) == 120
+
+
+PAST = """
+CREATE TASK often OPTIONS (entity = 'cid', time = 'tm', label = 'y', split = 'split',
+    table = 'customer', kind = '{kind}', horizon = '1 day') AS
+SELECT i AS cid, TIMESTAMP '2024-01-10' + INTERVAL (d) DAY AS tm, (i + d) % {classes} AS y,
+    CASE WHEN d < 15 THEN 'train' WHEN d < 18 THEN 'val' ELSE 'test' END AS split
+FROM range(30) t(i), range(20) s(d)
+"""
+
+
+@pytest.mark.parametrize("program", ["sage", "gat", "hgt", "relgnn"])
+@pytest.mark.parametrize("kind", ["regression", "multiclass"])
+def test_past_labels_are_learned_from(program: str, kind: str) -> None:
+    """Labels that come again every few days: they tell, and the certificate lets them."""
+    with relann.connect() as con:
+        con.sql(TABLES)
+        con.sql(PAST.format(kind=kind, classes=2 if kind == "regression" else 3))
+        con.sql(
+            "CREATE MODEL m OPTIONS (task = 'often', epochs = 2, batch_size = 64) AS "
+            f"FROM {program}(width => 4, layers => 1, neighbours => 2, labels => true)"
+        )
+        assert len(con.sql("FROM ml_predict('m')").fetchall()) == 600
+
+
+def test_past_labels_need_a_horizon() -> None:
+    with relann.connect() as con:
+        con.sql(TABLES)
+        with pytest.raises(QueryError, match=r"does not say when its labels are known"):
+            con.sql("CREATE MODEL m OPTIONS (task = 'spend') AS FROM gat(labels => true)")
+
+
+def test_heads_that_do_not_fit() -> None:
+    """The error underlines the call."""
+    with relann.connect() as con:
+        con.sql(TABLES)
+        with pytest.raises(QueryError, match=r"(?s)`heads` cut `width`.*gat\(width => 10\)"):
+            con.sql("CREATE MODEL m OPTIONS (task = 'spend') AS FROM gat(width => 10)")
