@@ -173,7 +173,7 @@ def bind(
         env = Environment()
         for known, make in (relations or {}).items():
             env.define(known, make)
-        binder = _Binder(catalog, layers, hidden, encoder_width, timed, programs or {}, plain)
+        binder = _Binder(catalog, layers, hidden, encoder_width, timed, env, programs or {}, plain)
         return binder.query(body, env, name, text)
 
     node = bound(frozenset())
@@ -193,6 +193,7 @@ class _Binder:
         hidden: frozenset[tuple[str, str]],
         encoder_width: EncoderWidth,
         timed: bool,
+        known: Environment,
         programs: Mapping[str, Generator],
         plain: bool,
     ) -> None:
@@ -201,6 +202,7 @@ class _Binder:
         self.hidden = hidden
         self.encoder_width = encoder_width
         self.timed = timed
+        self.known = known
         self.programs = programs
         self.plain = plain
         self.sites = Sites()
@@ -540,7 +542,8 @@ class _Binder:
             written = self.programs[name](arguments)
         except QueryError as error:
             raise QueryError(error.message, where) from error
-        return self.query(parsed(written), Environment(), path, written)
+        # which reads what the task's names mean, but nothing that the query around it defines
+        return self.query(parsed(written), Environment(self.known), path, written)
 
     # -- layers ----------------------------------------------------------------------------------
 
