@@ -310,7 +310,7 @@ SELECT 'sage', {'layers': 1, 'width': 8, 'labels': true};
 -- |     SELECT t.cid, t.tm, linear(numeric(t.y), 8) AS z
 -- |     FROM past_spend t
 -- |   ),
--- |   -- avg of past that name a row of customer by cid
+-- |   -- avg of past labels of each row of customer
 -- |   past_by_cid_1 AS (
 -- |     SELECT c.cid, avg(c.z) + avg(time_since(c.tm, 8)) AS z
 -- |     FROM past_0 c
@@ -377,7 +377,7 @@ SELECT 'gat', {'layers': 1, 'width': 8, 'heads': 2, 'neighbours': 10, 'labels': 
 -- |     FROM past_0 c
 -- |     QUALIFY row_number() OVER (PARTITION BY c.cid ORDER BY c.tm DESC) <= 10
 -- |   ),
--- |   -- the latest 10 past that name a row of customer by cid
+-- |   -- the latest 10 past labels of each row of customer
 -- |   pairs_past_by_cid_1 AS (
 -- |     SELECT c.cid, linear(c.z, 8, bias => false) + time_since(c.tm, 8) AS v, linear(t.z, 8) AS q
 -- |     FROM latest_past_cid_1 c

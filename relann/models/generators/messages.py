@@ -186,7 +186,10 @@ class MessageWriter(ABC):
         """A sub-query of a link's children cut to the `neighbours` latest, and what they are."""
         child, time = link.child, link.child.time
         name, column = self.name_of(child), identifier(link.foreign.column)
-        which = f"{name} that name a row of {bare(link.parent.table.name)} by {link.foreign.column}"
+        parent = bare(link.parent.table.name)
+        which = f"{name} that name a row of {parent} by {link.foreign.column}"
+        if isinstance(child, PastLabels):
+            which = f"past labels of each row of {parent}"
         if time is None or self.options.neighbours is None:
             return source, which
         order = [f"c.{identifier(time)} DESC"]
