@@ -66,14 +66,14 @@ class _Writer(SumWriter):
         width, heads = self.options.width, self.options.heads
         column = identifier(link.foreign.column)
         name = f"{self.name_of(link.child)}_by_{bare(link.foreign.column)}_{number}"
-        sent = f"linear(c.z, {width}, bias => false)"
+        sent = f"linear(c.{self.z}, {width}, bias => false)"
         sent = self.with_time(sent, link.child, link.parent, "c")
         receiver = self.layer(link.parent, number - 1)
         pairs = self.program.add(
             f"pairs_{name}",
             which,
             select(
-                [f"c.{column}", f"{sent} AS v", f"linear(t.z, {width}) AS q"],
+                [f"c.{column}", f"{sent} AS {self.v}", f"linear(t.{self.z}, {width}) AS {self.q}"],
                 f"FROM {source} c",
                 f"JOIN {receiver} t ON {self.meet(link, 'c', 't')}",
             ),
@@ -82,9 +82,9 @@ class _Writer(SumWriter):
             name,
             pairs,
             column,
-            f"dot(leaky_relu(r.v + r.q, 0.2), param({width}), heads => {heads})",
+            f"dot(leaky_relu(r.{self.v} + r.{self.q}, 0.2), param({width}), heads => {heads})",
         )
 
     def received(self, alias: str) -> list[str]:
         """Messages as they are: they have been multiplied."""
-        return [f"coalesce({alias}.z, 0)"]
+        return [f"coalesce({alias}.{self.z}, 0)"]

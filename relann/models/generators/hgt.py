@@ -98,16 +98,20 @@ class _Writer(MessageWriter):
         else:
             received = self._attention(relation, identifier(key), number)
             column = identifier(key)
-            sum_, joins = "coalesce(m.z, 0)", [f"LEFT JOIN {received} m ON m.{column} = t.{column}"]
+            sum_, joins = (
+                f"coalesce(m.{self.z}, 0)",
+                [f"LEFT JOIN {received} m ON m.{column} = t.{column}"],
+            )
         new = f"linear(gelu({sum_}), {width})"
         if self.options.dropout:
             new = f"dropout({new}, {self.options.dropout})"
-        z = f"t.z\n    + sigmoid(param(1, initial => 'ones')) * ({new} - t.z)"
+        own_z = f"t.{self.z}"
+        z = f"{own_z}\n    + sigmoid(param(1, initial => 'ones')) * ({new} - {own_z})"
         z = f"layer_norm({z})" if self.options.norm else z
         return self.program.add(
             f"{name}_{number}",
             f"{name} after {number} hop{'s' if number > 1 else ''}",
-            select([*self.passed(relation, "t"), f"{z} AS z"], f"FROM {own} t", *joins),
+            select([*self.passed(relation, "t"), f"{z} AS {self.z}"], f"FROM {own} t", *joins),
         )
 
     def _attention(self, relation: Relation, key: str, number: int) -> str:
@@ -117,11 +121,11 @@ class _Writer(MessageWriter):
         receivers = self._projected(relation, number)
         for link in into(self.schema, relation):
             source = self._projected(link.child, number)
-            source, which = self.latest(link, source, number, ("k", "v"))
+            source, which = self.latest(link, source, number, (self.k, self.v))
             message, score = self._edge(link.child, relation)
             parts.append(
                 select(
-                    [f"t.{key}", f"{message} AS v", f"{score} AS e"],
+                    [f"t.{key}", f"{message} AS {self.v}", f"{score} AS {self.e}"],
                     f"FROM {source} s",
                     f"JOIN {receivers} t ON {self.meet(link, 's', 't')}",
                 )
@@ -132,7 +136,7 @@ class _Writer(MessageWriter):
             message, score = self._edge(link.parent, relation)
             parts.append(
                 select(
-                    [f"t.{key}", f"{message} AS v", f"{score} AS e"],
+                    [f"t.{key}", f"{message} AS {self.v}", f"{score} AS {self.e}"],
                     f"FROM {receivers} t",
                     f"JOIN {source} s ON {self.meet(link, 't', 's')}",
                 )
@@ -143,16 +147,16 @@ class _Writer(MessageWriter):
             f"what each row of {name} is sent, with a score, by: {'; '.join(senders)}",
             "\nUNION ALL\n".join(parts),
         )
-        return self.attended(f"{name}_sent_{number}", pairs, key, "r.e")
+        return self.attended(f"{name}_sent_{number}", pairs, key, f"r.{self.e}")
 
     def _edge(self, sender: Relation, receiver: Relation) -> tuple[str, str]:
         """What a neighbour `s` sends to a row `t`, and its score in each head."""
         width, heads = self.options.width, self.options.heads
         of = f"{width}, heads => {heads}, bias => false"
-        key = self.with_time("s.k", sender, receiver, "s")
-        value = self.with_time("s.v", sender, receiver, "s")
+        key = self.with_time(f"s.{self.k}", sender, receiver, "s")
+        value = self.with_time(f"s.{self.v}", sender, receiver, "s")
         prior = f"param({heads}, initial => 'ones') / sqrt({width // heads})"
-        score = f"dot(linear({key}, {of}), t.q, heads => {heads})\n    * {prior}"
+        score = f"dot(linear({key}, {of}), t.{self.q}, heads => {heads})\n    * {prior}"
         return f"linear({value}, {of})", score
 
     def _from_parents(self, relation: Relation, number: int) -> tuple[str, list[str]]:
@@ -162,7 +166,7 @@ class _Writer(MessageWriter):
             alias = f"p{place}"
             source = self._projected(link.parent, number)
             joins.append(f"LEFT JOIN {source} {alias} ON {self.meet(link, 't', alias)}")
-            value = self.with_time(f"{alias}.v", link.parent, relation, alias)
+            value = self.with_time(f"{alias}.{self.v}", link.parent, relation, alias)
             of = f"{self.options.width}, heads => {self.options.heads}, bias => false"
             terms.append(f"coalesce(linear({value}, {of}), 0)")
         return " + ".join(terms), joins
@@ -173,7 +177,7 @@ class _Writer(MessageWriter):
         # a table that is still has the same rows in all layers, but other weights
         made = f"{source} in layer {number}"
         if made not in self._heads:
-            items = [f"linear(t.z, {width}) AS {c}" for c in ("k", "q", "v")]
+            items = [f"linear(t.{self.z}, {width}) AS {c}" for c in (self.k, self.q, self.v)]
             name = self.name_of(relation)
             self._heads[made] = self.program.add(
                 f"{name}_kqv_{number}",

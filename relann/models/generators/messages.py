@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from relann.errors import QueryError
 from relann.models.generators.program import (
     Link,
+    Names,
     Program,
     Target,
     bare,
@@ -113,13 +114,17 @@ class MessageWriter(ABC):
         self.target = target
         self.options = options
         self.program = Program(schema)
+        # columns of sub-queries beside those of tables, which may be named so themselves
+        names = Names(c for r in schema.relations.values() for c in self._kept(r))
+        self.z, self.v, self.q, self.k = (names.fresh(n) for n in "zvqk")
+        self.f, self.e, self.a = (names.fresh(n) for n in "fea")
         self._written: dict[tuple[str, int], str] = {}
         self._complete: dict[tuple[str, str], bool] = {}
 
     def text(self, layers: int, out: int) -> str:
         """The whole query: (target.name, logit), or (target.name, z) where `out` is 0."""
         top = self.layer(self.entity, whole("layers", layers, 0))
-        head = f"linear(e.z, {out}) AS logit" if whole("out", out, 0) else "e.z"
+        head = f"linear(e.{self.z}, {out}) AS logit" if whole("out", out, 0) else f"e.{self.z}"
         return self.program.text(
             f"SELECT e.{identifier(self.target.key)} AS {identifier(self.target.name)}, {head}\n"
             f"FROM {top} e"
@@ -156,7 +161,7 @@ class MessageWriter(ABC):
         if isinstance(relation, PastLabels):
             name, comment = "past", f"past labels of {bare(self.entity.table.name)} as vectors"
         source = f"FROM {table_sql(relation.table.name)} t"
-        body = select([*self.passed(relation, "t"), f"{z} AS z"], source)
+        body = select([*self.passed(relation, "t"), f"{z} AS {self.z}"], source)
         return self.program.add(f"{name}_{number}", comment, body)
 
     def _row(self, relation: Relation, kept: Sequence[str]) -> str:
@@ -178,7 +183,7 @@ class MessageWriter(ABC):
 
     def senders(self, link: Link, number: int) -> tuple[str, str]:
         """The sub-query of a link's children that send, perhaps the latest, and what they are."""
-        return self.latest(link, self.layer(link.child, number - 1), number, ("z",))
+        return self.latest(link, self.layer(link.child, number - 1), number, (self.z,))
 
     def latest(
         self, link: Link, source: str, number: int, values: Sequence[str]
@@ -210,12 +215,12 @@ class MessageWriter(ABC):
 
     def attended(self, name: str, pairs: str, key: str, score: str) -> str:
         """The sub-query of the sum of `v` over a key's rows, weighed by the softmax of a score."""
-        heads = self.options.heads
+        heads, z, v, a = self.options.heads, self.z, self.v, self.a
         shares = self.program.add(
             f"shares_{name}",
             "their shares" if heads == 1 else f"their shares in each of {heads} heads",
             select(
-                [f"r.{key}", "r.v", f"softmax({score}) OVER (PARTITION BY r.{key}) AS a"],
+                [f"r.{key}", f"r.{v}", f"softmax({score}) OVER (PARTITION BY r.{key}) AS {a}"],
                 f"FROM {pairs} r",
             ),
         )
@@ -223,7 +228,9 @@ class MessageWriter(ABC):
             name,
             "their sum by these shares",
             select(
-                [f"s.{key}", "sum(scale(s.v, s.a)) AS z"], f"FROM {shares} s", f"GROUP BY s.{key}"
+                [f"s.{key}", f"sum(scale(s.{v}, s.{a})) AS {z}"],
+                f"FROM {shares} s",
+                f"GROUP BY s.{key}",
             ),
         )
 
@@ -301,7 +308,7 @@ class SumWriter(MessageWriter):
     def hop(self, relation: Relation, number: int) -> str:
         """A table's rows after a layer: their own, what their children and their parents send."""
         own = self.layer(relation, number - 1)
-        terms = [f"linear(t.z, {self.options.width})"]
+        terms = [f"linear(t.{self.z}, {self.options.width})"]
         joins = []
         complete = []
         for place, link in enumerate(into(self.schema, relation), start=1):
@@ -313,14 +320,14 @@ class SumWriter(MessageWriter):
             complete += [bare(link.parent.table.name)] if kind == "JOIN" else []
             parent = self.layer(link.parent, number - 1)
             joins.append(f"{kind} {parent} p{place} ON {self.meet(link, 't', f'p{place}')}")
-            message = self.with_time(f"p{place}.z", link.parent, relation, f"p{place}")
+            message = self.with_time(f"p{place}.{self.z}", link.parent, relation, f"p{place}")
             message = f"linear({message}, {self.options.width}, bias => false)"
             terms.append(message if kind == "JOIN" else f"coalesce({message}, 0)")
         name = bare(relation.table.name)
         comment = f"{name} after {number} hop{'s' if number > 1 else ''}"
         if complete:
             comment += f"; JOIN, as each row's {' and '.join(complete)} is known when the row is"
-        items = [*self.passed(relation, "t"), f"{self._activated(terms)} AS z"]
+        items = [*self.passed(relation, "t"), f"{self._activated(terms)} AS {self.z}"]
         return self.program.add(
             f"{name}_{number}", comment, select(items, f"FROM {own} t", *joins, width=80)
         )

@@ -90,21 +90,25 @@ class _Writer(SumWriter):
         options, schema = self.options, self.schema
         column, width = identifier(link.foreign.column), options.width
         name = f"{self.name_of(link.child)}_by_{bare(link.foreign.column)}_{number}"
-        terms = [self.with_time(f"linear(c.z, {width})", link.child, link.parent, "c")]
+        terms = [self.with_time(f"linear(c.{self.z}, {width})", link.child, link.parent, "c")]
         joins, fused = [], []
         others = [u for u in out_of(schema, link.child) if u.foreign != link.foreign]
         for place, up in enumerate(others, start=1):
             kind = "JOIN" if self.is_complete(up) else "LEFT JOIN"
             parent = self.layer(up.parent, number - 1)
             joins.append(f"{kind} {parent} p{place} ON {self.meet(up, 'c', f'p{place}')}")
-            message = f"linear(p{place}.z, {width}, bias => false)"
+            message = f"linear(p{place}.{self.z}, {width}, bias => false)"
             terms.append(message if kind == "JOIN" else f"coalesce({message}, 0)")
             fused.append(bare(up.parent.table.name))
         comment = which + (f", fused with their {' and '.join(fused)}" if fused else "")
         pairs = self.program.add(
             f"pairs_{name}",
             comment,
-            select([f"c.{column}", "\n    + ".join(terms) + " AS f"], f"FROM {source} c", *joins),
+            select(
+                [f"c.{column}", "\n    + ".join(terms) + f" AS {self.f}"],
+                f"FROM {source} c",
+                *joins,
+            ),
         )
         receiver = self.layer(link.parent, number - 1)
         keyed = self.program.add(
@@ -113,17 +117,18 @@ class _Writer(SumWriter):
             select(
                 [
                     f"f.{column}",
-                    f"linear(f.f, {width}) AS k",
-                    f"linear(f.f, {width}) AS v",
-                    f"linear(t.z, {width}) AS q",
+                    f"linear(f.{self.f}, {width}) AS {self.k}",
+                    f"linear(f.{self.f}, {width}) AS {self.v}",
+                    f"linear(t.{self.z}, {width}) AS {self.q}",
                 ],
                 f"FROM {pairs} f",
                 f"JOIN {receiver} t ON {self.meet(link, 'f', 't')}",
             ),
         )
-        score = f"dot(r.q, r.k, heads => {options.heads}) / sqrt({width // options.heads})"
+        product = f"dot(r.{self.q}, r.{self.k}, heads => {options.heads})"
+        score = f"{product} / sqrt({width // options.heads})"
         return self.attended(name, keyed, column, score)
 
     def received(self, alias: str) -> list[str]:
         """What is received times a matrix of its own."""
-        return [f"coalesce(linear({alias}.z, {self.options.width}, bias => false), 0)"]
+        return [f"coalesce(linear({alias}.{self.z}, {self.options.width}, bias => false), 0)"]

@@ -105,11 +105,11 @@ class _Writer(SumWriter):
     def _reduced(self, how: str, link: Link) -> str:
         since = self.since(link.child, link.parent, "c")
         if since is None:
-            return f"{how}(c.z)"
+            return f"{how}(c.{self.z})"
         if how == "max":
-            return f"max(c.z + {since})"
-        return f"{how}(c.z) + {how}({since})"
+            return f"max(c.{self.z} + {since})"
+        return f"{how}(c.{self.z}) + {how}({since})"
 
     def _columns(self) -> tuple[str, ...]:
         several = len(self.aggregates) > 1
-        return tuple(f"z_{a}" for a in self.aggregates) if several else ("z",)
+        return tuple(f"{self.z}_{a}" for a in self.aggregates) if several else (self.z,)

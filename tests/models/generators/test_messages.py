@@ -238,6 +238,30 @@ def test_rows_without_a_key_take_what_each_parent_sends() -> None:
     assert logits(con, text, shop.schema(con))
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_columns_named_like_ours_and_rows_that_name_rows(name: str) -> None:
+    """Keys called z, v, k and a; friends of friends."""
+    con = duckdb.connect()
+    con.execute(
+        "CREATE TABLE person (z INTEGER, k INTEGER, q DOUBLE);"
+        "CREATE TABLE friend (v INTEGER, a INTEGER);"
+        "INSERT INTO person VALUES (1, NULL, 3), (2, 1, 2), (3, 1, 1);"
+        "INSERT INTO friend VALUES (1, 2), (2, 3), (2, 1);"
+        "CREATE TABLE seeds AS SELECT 1 AS cid, TIMESTAMP '2020-01-01' AS tm"
+    )
+    person = Table('"person"', (("z", "INTEGER"), ("k", "INTEGER"), ("q", "DOUBLE")))
+    friend = Table('"friend"', (("v", "INTEGER"), ("a", "INTEGER")))
+    to = [ForeignKey(c, person.name, "z") for c in "kva"]
+    described = Schema(
+        {
+            person.name: Relation(person, "z", None, (to[0],)),
+            friend.name: Relation(friend, None, None, (to[1], to[2])),
+        }
+    )
+    text = ALL[name](described, Catalog(con), Target(person.name, "z", "cid"), width=4)
+    assert len(logits(con, text, described)) == 1
+
+
 def test_past_labels_are_numbers_or_categories() -> None:
     con = shop.shop(0)
     assert "linear(numeric(t.y), 8) AS z" in generated(con, "gat", labels=shop.past(con))
