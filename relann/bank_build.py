@@ -38,8 +38,8 @@ def build(
     """The bank of some databases (none: all), from data sets in a folder; kept in `out` as well.
 
     Trials run in `jobs` processes, one database at a time in each, and each is kept when it is
-    done: what is in `out` already does not run again. `each` bounds how many points of each template
-    are tried. Raises QueryError for an unknown database, DataError where data are missing.
+    done: what is in `out` already does not run again. `each` bounds how many points of each
+    template are tried. Raises QueryError for an unknown database, DataError where data are missing.
     """
     chosen = list(databases) or names()
     for name in chosen:

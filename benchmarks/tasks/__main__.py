@@ -3,13 +3,14 @@
     python -m benchmarks.tasks rel-f1/driver-dnf --data FOLDER --program sage dfs file.sql \\
         [--seeds 5] [--regime frozen rolling] [--options "epochs = 10"] [--submit out/]
 
-FOLDER is a data set as RelBench lays it out (manifest.yaml, db, tasks). A program is `sage` or
-`dfs`, the schema-wide programs with their defaults, or a file with the query of a model; options
-are those of CREATE MODEL, the same for all tasks unless given. Each program and regime has a
-process of its own, whose peak memory is shown; within it the seeds run one after the other. A model
-is chosen, and where it stops is chosen, on validation seeds; test labels are read once, by
-RelBench's evaluator, when a model is ready. `time` is from the query's text to the finished model,
-`epoch` (of a network) one pass over the training seeds and one look at the validation seeds.
+FOLDER is a data set as RelBench lays it out (manifest.yaml, db, tasks). A program is `sage`, `gat`,
+`hgt`, `relgnn` or `dfs`, the schema-wide programs with their defaults, or a file with the query of
+a model; options are those of CREATE MODEL, the same for all tasks unless given. Each program and
+regime has a process of its own, whose peak memory is shown; within it the seeds run one after the
+other. A model is chosen, and where it stops is chosen, on validation seeds; test labels are read
+once, by RelBench's evaluator, when a model is ready. `time` is from the query's text to the
+finished model, `epoch` (of a network) one pass over the training seeds and one look at the
+validation seeds.
 
 Regimes: `frozen` cuts the database at the test timestamp, as RelBench's library does; `rolling`
 lets every test seed see all rows until its own anchor, as some published systems do.
@@ -41,8 +42,12 @@ from relann.datasets import RelBenchTask
 from relann.session import Session
 
 REGIMES = ("frozen", "rolling")
+_NETWORK = "epochs = 20, batch_size = 512, lr = 0.005, patience = 5"
 DEFAULTS = {
-    "sage": "epochs = 20, batch_size = 512, lr = 0.005, patience = 5",
+    "sage": _NETWORK,
+    "gat": _NETWORK,
+    "hgt": _NETWORK,
+    "relgnn": _NETWORK,
     # few leaves and columns at a time: better on driver-dnf's validation seeds and on two folds by
     # time of its training seeds than the defaults of trees (.816, .853, .862; .814, .840, .854)
     "dfs": "head = 'gbdt', leaves = 8, min_rows = 50, columns = 0.1, l2 = 1.0",

@@ -44,7 +44,7 @@ _ARITHMETIC = (
     *(exp.Abs, exp.Exp, exp.Ln, exp.Log, exp.Sqrt, exp.Tanh),
 )
 _DEEPEST = 50  # nested layer calls
-PROGRAMS = ("sage", "dfs")
+PROGRAMS = ("sage", "gat", "hgt", "relgnn", "dfs")
 """Functions in FROM that write a query for a task."""
 WITHOUT_DATA = ("range", "generate_series", "unnest", "repeat")
 """Table functions that make their rows themselves."""
@@ -170,10 +170,11 @@ def bind(
     """
 
     def bound(hidden: frozenset[tuple[str, str]]) -> Node:
-        binder = _Binder(
-            catalog, layers, hidden, encoder_width, timed, relations or {}, programs or {}, plain
-        )
-        return binder.query(body, binder.ground(), name, text)
+        env = Environment()
+        for known, make in (relations or {}).items():
+            env.define(known, make)
+        binder = _Binder(catalog, layers, hidden, encoder_width, timed, env, programs or {}, plain)
+        return binder.query(body, env, name, text)
 
     node = bound(frozenset())
     if hidden:
@@ -192,7 +193,7 @@ class _Binder:
         hidden: frozenset[tuple[str, str]],
         encoder_width: EncoderWidth,
         timed: bool,
-        relations: Mapping[str, Callable[[], Node]],
+        known: Environment,
         programs: Mapping[str, Generator],
         plain: bool,
     ) -> None:
@@ -201,18 +202,11 @@ class _Binder:
         self.hidden = hidden
         self.encoder_width = encoder_width
         self.timed = timed
-        self.relations = relations
+        self.known = known
         self.programs = programs
         self.plain = plain
         self.sites = Sites()
         self.depth = 0
-
-    def ground(self) -> Environment:
-        """What names mean before a query defines any, beside those of the database."""
-        env = Environment()
-        for name, make in self.relations.items():
-            env.define(name, make)
-        return env
 
     # -- queries ---------------------------------------------------------------------------------
 
@@ -548,7 +542,8 @@ class _Binder:
             written = self.programs[name](arguments)
         except QueryError as error:
             raise QueryError(error.message, where) from error
-        return self.query(parsed(written), self.ground(), path, written)
+        # which reads what the task's names mean, but nothing that the query around it defines
+        return self.query(parsed(written), Environment(self.known), path, written)
 
     # -- layers ----------------------------------------------------------------------------------
 

@@ -159,11 +159,10 @@ def _network(name: str, *knobs: Knob) -> Template:
         "messages",
         f"FROM {name}({{arguments}})",
         (
-            Knob("layers", (2, 1, 3)),
             Knob("width", (64, 32, 128)),
             *knobs,
-            Knob("neighbours", (None, 16, 64)),
             Knob("relative_time", ("first", "all")),
+            Knob("labels", (False, True)),
             Knob("dropout", (0.0, 0.2)),
             *_STEPS,
         ),
@@ -208,6 +207,15 @@ TEMPLATES: tuple[Template, ...] = (
         ),
         _EPOCHS,
     ),
-    _network("sage", Knob("aggregate", ("avg", "sum", ("avg", "max")))),
+    _network(
+        "sage",
+        Knob("layers", (2, 1, 3)),
+        Knob("aggregate", ("avg", "sum", ("avg", "max"))),
+        Knob("neighbours", (None, 16, 64)),
+    ),
+    *(
+        _network(name, Knob("layers", (2, 1)), Knob("heads", (4, 2)), Knob("neighbours", (32, 8)))
+        for name in ("gat", "relgnn", "hgt")
+    ),
 )
 """All templates, in the order in which they are tried."""

@@ -12,10 +12,10 @@ from relann.algebra.nodes import Column, Query, Scan
 from relann.algebra.statements import Value
 from relann.algebra.terms import quoted
 from relann.errors import DataError, QueryError, did_you_mean, listing
-from relann.models.generators import Target, dfs, sage
+from relann.models.generators import PastLabels, Target, dfs, gat, hgt, relgnn, sage
 from relann.models.program import AsOf
 from relann.models.tasks import Regime, Task
-from relann.schema import Catalog, ForeignKey, Relation, Schema, Table
+from relann.schema import Catalog, ForeignKey, Schema, Table
 
 KNOWN = "closed"
 """The column of a task's past labels that says when they were known."""
@@ -124,7 +124,13 @@ def _moment(
     return AsOf(seeds, clock(task, schema, end), schema, relations, programs)
 
 
-_WRITERS: dict[str, Callable[..., str]] = {"sage": sage, "dfs": dfs}
+_WRITERS: dict[str, Callable[..., str]] = {
+    "sage": sage,
+    "gat": gat,
+    "hgt": hgt,
+    "relgnn": relgnn,
+    "dfs": dfs,
+}
 
 
 @dataclass(frozen=True)
@@ -155,17 +161,20 @@ class _Written:
                 )
         if "labels" in known:
             given["labels"] = self._labels() if given.get("labels") else None
+        if "before" in known:
             given.setdefault("before", task.val)
         target = Target(task.table, task.key, task.entity)
         return write(self.schema, self.catalog, target, **given)
 
-    def _labels(self) -> Relation:
+    def _labels(self) -> PastLabels:
         task = self.task
         assert task.table is not None and task.key is not None
         rows = past_labels(task, self.catalog)
         columns = tuple((c.name, c.type or "") for c in rows.columns if c.name != KNOWN)
         entity = ForeignKey(task.entity, task.table, task.key)
-        return Relation(Table(quoted(task.name), columns), None, task.time, (entity,))
+        table = Table(quoted(task.name), columns)
+        classes = task.kind in ("binary", "multiclass")
+        return PastLabels(table, None, task.time, (entity,), classes=classes)
 
 
 def _past(task: Task) -> str:

@@ -285,3 +285,614 @@ SELECT 'dfs', {'windows': [NULL], 'last': [], 'decay': [], 'aggregates': ['count
 -- |   h1.* EXCLUDE (id)
 -- | FROM customer e
 -- | LEFT JOIN orders_history h1 ON h1.id = e.id
+
+-- case: sage, past labels
+SELECT 'sage', {'layers': 1, 'width': 8, 'labels': true};
+-- | WITH
+-- |   -- rows of customer as vectors
+-- |   customer_0 AS (
+-- |     SELECT t.id, features(t, 8, exclude => [id]) AS z
+-- |     FROM customer t
+-- |   ),
+-- |   -- rows of orders as vectors
+-- |   orders_0 AS (
+-- |     SELECT t.oid, t.cid, t.pid, t.eid, t.ts, features(t, 8, exclude => [oid, cid, pid, eid, ts]) AS z
+-- |     FROM orders t
+-- |   ),
+-- |   -- avg of orders that name a row of customer by cid
+-- |   orders_by_cid_1 AS (
+-- |     SELECT c.cid, avg(c.z) + avg(time_since(c.ts, 8)) AS z
+-- |     FROM orders_0 c
+-- |     GROUP BY c.cid
+-- |   ),
+-- |   -- past labels of customer as vectors
+-- |   past_0 AS (
+-- |     SELECT t.cid, t.tm, linear(numeric(t.y), 8) AS z
+-- |     FROM past_spend t
+-- |   ),
+-- |   -- avg of past labels of each row of customer
+-- |   past_by_cid_1 AS (
+-- |     SELECT c.cid, avg(c.z) + avg(time_since(c.tm, 8)) AS z
+-- |     FROM past_0 c
+-- |     GROUP BY c.cid
+-- |   ),
+-- |   -- customer after 1 hop
+-- |   customer_1 AS (
+-- |     SELECT t.id,
+-- |       relu(layer_norm(linear(t.z, 8)
+-- |         + coalesce(linear(m1.z, 8, bias => false), 0)
+-- |         + coalesce(linear(m2.z, 8, bias => false), 0))) AS z
+-- |     FROM customer_0 t
+-- |     LEFT JOIN orders_by_cid_1 m1 ON m1.cid = t.id
+-- |     LEFT JOIN past_by_cid_1 m2 ON m2.cid = t.id
+-- |   )
+-- | SELECT e.id AS cid, linear(e.z, 1) AS logit
+-- | FROM customer_1 e
+
+-- case: gat, the latest neighbours, past labels
+SELECT 'gat', {'layers': 1, 'width': 8, 'heads': 2, 'neighbours': 10, 'labels': true};
+-- | WITH
+-- |   -- rows of customer as vectors
+-- |   customer_0 AS (
+-- |     SELECT t.id, features(t, 8, exclude => [id]) AS z
+-- |     FROM customer t
+-- |   ),
+-- |   -- rows of orders as vectors
+-- |   orders_0 AS (
+-- |     SELECT t.oid, t.cid, t.pid, t.eid, t.ts, features(t, 8, exclude => [oid, cid, pid, eid, ts]) AS z
+-- |     FROM orders t
+-- |   ),
+-- |   -- the latest rows of orders for each cid
+-- |   latest_orders_cid_1 AS (
+-- |     SELECT c.cid, c.ts, c.z
+-- |     FROM orders_0 c
+-- |     QUALIFY row_number() OVER (PARTITION BY c.cid ORDER BY c.ts DESC, c.oid DESC) <= 10
+-- |   ),
+-- |   -- the latest 10 orders that name a row of customer by cid
+-- |   pairs_orders_by_cid_1 AS (
+-- |     SELECT c.cid, linear(c.z, 8, bias => false) + time_since(c.ts, 8) AS v, linear(t.z, 8) AS q
+-- |     FROM latest_orders_cid_1 c
+-- |     JOIN customer_0 t ON c.cid = t.id
+-- |   ),
+-- |   -- their shares in each of 2 heads
+-- |   shares_orders_by_cid_1 AS (
+-- |     SELECT r.cid, r.v,
+-- |       softmax(dot(leaky_relu(r.v + r.q, 0.2), param(8), heads => 2)) OVER (PARTITION BY r.cid) AS a
+-- |     FROM pairs_orders_by_cid_1 r
+-- |   ),
+-- |   -- their sum by these shares
+-- |   orders_by_cid_1 AS (
+-- |     SELECT s.cid, sum(scale(s.v, s.a)) AS z
+-- |     FROM shares_orders_by_cid_1 s
+-- |     GROUP BY s.cid
+-- |   ),
+-- |   -- past labels of customer as vectors
+-- |   past_0 AS (
+-- |     SELECT t.cid, t.tm, linear(numeric(t.y), 8) AS z
+-- |     FROM past_spend t
+-- |   ),
+-- |   -- the latest rows of past for each cid
+-- |   latest_past_cid_1 AS (
+-- |     SELECT c.cid, c.tm, c.z
+-- |     FROM past_0 c
+-- |     QUALIFY row_number() OVER (PARTITION BY c.cid ORDER BY c.tm DESC) <= 10
+-- |   ),
+-- |   -- the latest 10 past labels of each row of customer
+-- |   pairs_past_by_cid_1 AS (
+-- |     SELECT c.cid, linear(c.z, 8, bias => false) + time_since(c.tm, 8) AS v, linear(t.z, 8) AS q
+-- |     FROM latest_past_cid_1 c
+-- |     JOIN customer_0 t ON c.cid = t.id
+-- |   ),
+-- |   -- their shares in each of 2 heads
+-- |   shares_past_by_cid_1 AS (
+-- |     SELECT r.cid, r.v,
+-- |       softmax(dot(leaky_relu(r.v + r.q, 0.2), param(8), heads => 2)) OVER (PARTITION BY r.cid) AS a
+-- |     FROM pairs_past_by_cid_1 r
+-- |   ),
+-- |   -- their sum by these shares
+-- |   past_by_cid_1 AS (
+-- |     SELECT s.cid, sum(scale(s.v, s.a)) AS z
+-- |     FROM shares_past_by_cid_1 s
+-- |     GROUP BY s.cid
+-- |   ),
+-- |   -- customer after 1 hop
+-- |   customer_1 AS (
+-- |     SELECT t.id,
+-- |       relu(layer_norm(linear(t.z, 8)
+-- |         + coalesce(m1.z, 0)
+-- |         + coalesce(m2.z, 0))) AS z
+-- |     FROM customer_0 t
+-- |     LEFT JOIN orders_by_cid_1 m1 ON m1.cid = t.id
+-- |     LEFT JOIN past_by_cid_1 m2 ON m2.cid = t.id
+-- |   )
+-- | SELECT e.id AS cid, linear(e.z, 1) AS logit
+-- | FROM customer_1 e
+
+-- case: gat
+SELECT 'gat', {'width': 8};
+-- | WITH
+-- |   -- rows of customer as vectors
+-- |   customer_0 AS (
+-- |     SELECT t.id, features(t, 8, exclude => [id]) AS z
+-- |     FROM customer t
+-- |   ),
+-- |   -- rows of orders as vectors
+-- |   orders_0 AS (
+-- |     SELECT t.oid, t.cid, t.pid, t.eid, t.ts, features(t, 8, exclude => [oid, cid, pid, eid, ts]) AS z
+-- |     FROM orders t
+-- |   ),
+-- |   -- orders that name a row of customer by cid
+-- |   pairs_orders_by_cid_1 AS (
+-- |     SELECT c.cid, linear(c.z, 8, bias => false) + time_since(c.ts, 8) AS v, linear(t.z, 8) AS q
+-- |     FROM orders_0 c
+-- |     JOIN customer_0 t ON c.cid = t.id
+-- |   ),
+-- |   -- their shares in each of 4 heads
+-- |   shares_orders_by_cid_1 AS (
+-- |     SELECT r.cid, r.v,
+-- |       softmax(dot(leaky_relu(r.v + r.q, 0.2), param(8), heads => 4)) OVER (PARTITION BY r.cid) AS a
+-- |     FROM pairs_orders_by_cid_1 r
+-- |   ),
+-- |   -- their sum by these shares
+-- |   orders_by_cid_1 AS (
+-- |     SELECT s.cid, sum(scale(s.v, s.a)) AS z
+-- |     FROM shares_orders_by_cid_1 s
+-- |     GROUP BY s.cid
+-- |   ),
+-- |   -- customer after 1 hop
+-- |   customer_1 AS (
+-- |     SELECT t.id,
+-- |       relu(layer_norm(linear(t.z, 8)
+-- |         + coalesce(m1.z, 0))) AS z
+-- |     FROM customer_0 t
+-- |     LEFT JOIN orders_by_cid_1 m1 ON m1.cid = t.id
+-- |   ),
+-- |   -- rows of review as vectors
+-- |   review_0 AS (
+-- |     SELECT t.oid, t.t, features(t, 8, exclude => [oid, t]) AS z
+-- |     FROM review t
+-- |   ),
+-- |   -- review that name a row of orders by oid
+-- |   pairs_review_by_oid_1 AS (
+-- |     SELECT c.oid, linear(c.z, 8, bias => false) AS v, linear(t.z, 8) AS q
+-- |     FROM review_0 c
+-- |     JOIN orders_0 t ON c.oid = t.oid
+-- |   ),
+-- |   -- their shares in each of 4 heads
+-- |   shares_review_by_oid_1 AS (
+-- |     SELECT r.oid, r.v,
+-- |       softmax(dot(leaky_relu(r.v + r.q, 0.2), param(8), heads => 4)) OVER (PARTITION BY r.oid) AS a
+-- |     FROM pairs_review_by_oid_1 r
+-- |   ),
+-- |   -- their sum by these shares
+-- |   review_by_oid_1 AS (
+-- |     SELECT s.oid, sum(scale(s.v, s.a)) AS z
+-- |     FROM shares_review_by_oid_1 s
+-- |     GROUP BY s.oid
+-- |   ),
+-- |   -- rows of product as vectors
+-- |   product_0 AS (
+-- |     SELECT t.pid, features(t, 8, exclude => [pid]) AS z
+-- |     FROM product t
+-- |   ),
+-- |   -- rows of event as vectors
+-- |   event_0 AS (
+-- |     SELECT t.eid, t.at, features(t, 8, exclude => [eid, at]) AS z
+-- |     FROM event t
+-- |   ),
+-- |   -- orders after 1 hop; JOIN, as each row's event is known when the row is
+-- |   orders_1 AS (
+-- |     SELECT t.oid, t.cid, t.pid, t.eid, t.ts,
+-- |       relu(layer_norm(linear(t.z, 8)
+-- |         + coalesce(m1.z, 0)
+-- |         + coalesce(linear(p1.z, 8, bias => false), 0)
+-- |         + coalesce(linear(p2.z, 8, bias => false), 0)
+-- |         + linear(p3.z, 8, bias => false))) AS z
+-- |     FROM orders_0 t
+-- |     LEFT JOIN review_by_oid_1 m1 ON m1.oid = t.oid
+-- |     LEFT JOIN customer_0 p1 ON t.cid = p1.id
+-- |     LEFT JOIN product_0 p2 ON t.pid = p2.pid
+-- |     JOIN event_0 p3 ON t.eid = p3.eid
+-- |   ),
+-- |   -- orders that name a row of customer by cid
+-- |   pairs_orders_by_cid_2 AS (
+-- |     SELECT c.cid, linear(c.z, 8, bias => false) + time_since(c.ts, 8) AS v, linear(t.z, 8) AS q
+-- |     FROM orders_1 c
+-- |     JOIN customer_1 t ON c.cid = t.id
+-- |   ),
+-- |   -- their shares in each of 4 heads
+-- |   shares_orders_by_cid_2 AS (
+-- |     SELECT r.cid, r.v,
+-- |       softmax(dot(leaky_relu(r.v + r.q, 0.2), param(8), heads => 4)) OVER (PARTITION BY r.cid) AS a
+-- |     FROM pairs_orders_by_cid_2 r
+-- |   ),
+-- |   -- their sum by these shares
+-- |   orders_by_cid_2 AS (
+-- |     SELECT s.cid, sum(scale(s.v, s.a)) AS z
+-- |     FROM shares_orders_by_cid_2 s
+-- |     GROUP BY s.cid
+-- |   ),
+-- |   -- customer after 2 hops
+-- |   customer_2 AS (
+-- |     SELECT t.id,
+-- |       relu(layer_norm(linear(t.z, 8)
+-- |         + coalesce(m1.z, 0))) AS z
+-- |     FROM customer_1 t
+-- |     LEFT JOIN orders_by_cid_2 m1 ON m1.cid = t.id
+-- |   )
+-- | SELECT e.id AS cid, linear(e.z, 1) AS logit
+-- | FROM customer_2 e
+
+-- case: hgt
+SELECT 'hgt', {'width': 8, 'dropout': 1e-1};
+-- | WITH
+-- |   -- rows of customer as vectors
+-- |   customer_0 AS (
+-- |     SELECT t.id, features(t, 8, exclude => [id]) AS z
+-- |     FROM customer t
+-- |   ),
+-- |   -- keys, queries and values of customer
+-- |   customer_kqv_1 AS (
+-- |     SELECT t.id, linear(t.z, 8) AS k, linear(t.z, 8) AS q, linear(t.z, 8) AS v
+-- |     FROM customer_0 t
+-- |   ),
+-- |   -- rows of orders as vectors
+-- |   orders_0 AS (
+-- |     SELECT t.oid, t.cid, t.pid, t.eid, t.ts, features(t, 8, exclude => [oid, cid, pid, eid, ts]) AS z
+-- |     FROM orders t
+-- |   ),
+-- |   -- keys, queries and values of orders
+-- |   orders_kqv_1 AS (
+-- |     SELECT t.oid, t.cid, t.pid, t.eid, t.ts, linear(t.z, 8) AS k, linear(t.z, 8) AS q,
+-- |       linear(t.z, 8) AS v
+-- |     FROM orders_0 t
+-- |   ),
+-- |   -- what each row of customer is sent, with a score, by: orders that name a row of customer by cid
+-- |   pairs_customer_sent_1 AS (
+-- |     SELECT t.id, linear(s.v + time_since(s.ts, 8), 8, heads => 4, bias => false) AS v,
+-- |       dot(linear(s.k + time_since(s.ts, 8), 8, heads => 4, bias => false), t.q, heads => 4)
+-- |         * param(4, initial => 'ones') / sqrt(2) AS e
+-- |     FROM orders_kqv_1 s
+-- |     JOIN customer_kqv_1 t ON s.cid = t.id
+-- |   ),
+-- |   -- their shares in each of 4 heads
+-- |   shares_customer_sent_1 AS (
+-- |     SELECT r.id, r.v, softmax(r.e) OVER (PARTITION BY r.id) AS a
+-- |     FROM pairs_customer_sent_1 r
+-- |   ),
+-- |   -- their sum by these shares
+-- |   customer_sent_1 AS (
+-- |     SELECT s.id, sum(scale(s.v, s.a)) AS z
+-- |     FROM shares_customer_sent_1 s
+-- |     GROUP BY s.id
+-- |   ),
+-- |   -- customer after 1 hop
+-- |   customer_1 AS (
+-- |     SELECT t.id,
+-- |       layer_norm(t.z
+-- |         + sigmoid(param(1, initial => 'ones')) * (dropout(linear(gelu(coalesce(m.z, 0)), 8), 0.1) - t.z)) AS z
+-- |     FROM customer_0 t
+-- |     LEFT JOIN customer_sent_1 m ON m.id = t.id
+-- |   ),
+-- |   -- keys, queries and values of customer
+-- |   customer_kqv_2 AS (
+-- |     SELECT t.id, linear(t.z, 8) AS k, linear(t.z, 8) AS q, linear(t.z, 8) AS v
+-- |     FROM customer_1 t
+-- |   ),
+-- |   -- rows of review as vectors
+-- |   review_0 AS (
+-- |     SELECT t.oid, t.t, features(t, 8, exclude => [oid, t]) AS z
+-- |     FROM review t
+-- |   ),
+-- |   -- keys, queries and values of review
+-- |   review_kqv_1 AS (
+-- |     SELECT t.oid, t.t, linear(t.z, 8) AS k, linear(t.z, 8) AS q, linear(t.z, 8) AS v
+-- |     FROM review_0 t
+-- |   ),
+-- |   -- rows of product as vectors
+-- |   product_0 AS (
+-- |     SELECT t.pid, features(t, 8, exclude => [pid]) AS z
+-- |     FROM product t
+-- |   ),
+-- |   -- keys, queries and values of product
+-- |   product_kqv_1 AS (
+-- |     SELECT t.pid, linear(t.z, 8) AS k, linear(t.z, 8) AS q, linear(t.z, 8) AS v
+-- |     FROM product_0 t
+-- |   ),
+-- |   -- rows of event as vectors
+-- |   event_0 AS (
+-- |     SELECT t.eid, t.at, features(t, 8, exclude => [eid, at]) AS z
+-- |     FROM event t
+-- |   ),
+-- |   -- keys, queries and values of event
+-- |   event_kqv_1 AS (
+-- |     SELECT t.eid, t.at, linear(t.z, 8) AS k, linear(t.z, 8) AS q, linear(t.z, 8) AS v
+-- |     FROM event_0 t
+-- |   ),
+-- |   -- what each row of orders is sent, with a score, by: review that name a row of orders by oid; customer by cid; product by pid; event by eid
+-- |   pairs_orders_sent_1 AS (
+-- |     SELECT t.oid, linear(s.v, 8, heads => 4, bias => false) AS v,
+-- |       dot(linear(s.k, 8, heads => 4, bias => false), t.q, heads => 4)
+-- |         * param(4, initial => 'ones') / sqrt(2) AS e
+-- |     FROM review_kqv_1 s
+-- |     JOIN orders_kqv_1 t ON s.oid = t.oid
+-- |     UNION ALL
+-- |     SELECT t.oid, linear(s.v, 8, heads => 4, bias => false) AS v,
+-- |       dot(linear(s.k, 8, heads => 4, bias => false), t.q, heads => 4)
+-- |         * param(4, initial => 'ones') / sqrt(2) AS e
+-- |     FROM orders_kqv_1 t
+-- |     JOIN customer_kqv_1 s ON t.cid = s.id
+-- |     UNION ALL
+-- |     SELECT t.oid, linear(s.v, 8, heads => 4, bias => false) AS v,
+-- |       dot(linear(s.k, 8, heads => 4, bias => false), t.q, heads => 4)
+-- |         * param(4, initial => 'ones') / sqrt(2) AS e
+-- |     FROM orders_kqv_1 t
+-- |     JOIN product_kqv_1 s ON t.pid = s.pid
+-- |     UNION ALL
+-- |     SELECT t.oid, linear(s.v, 8, heads => 4, bias => false) AS v,
+-- |       dot(linear(s.k, 8, heads => 4, bias => false), t.q, heads => 4)
+-- |         * param(4, initial => 'ones') / sqrt(2) AS e
+-- |     FROM orders_kqv_1 t
+-- |     JOIN event_kqv_1 s ON t.eid = s.eid
+-- |   ),
+-- |   -- their shares in each of 4 heads
+-- |   shares_orders_sent_1 AS (
+-- |     SELECT r.oid, r.v, softmax(r.e) OVER (PARTITION BY r.oid) AS a
+-- |     FROM pairs_orders_sent_1 r
+-- |   ),
+-- |   -- their sum by these shares
+-- |   orders_sent_1 AS (
+-- |     SELECT s.oid, sum(scale(s.v, s.a)) AS z
+-- |     FROM shares_orders_sent_1 s
+-- |     GROUP BY s.oid
+-- |   ),
+-- |   -- orders after 1 hop
+-- |   orders_1 AS (
+-- |     SELECT t.oid, t.cid, t.pid, t.eid, t.ts,
+-- |       layer_norm(t.z
+-- |         + sigmoid(param(1, initial => 'ones')) * (dropout(linear(gelu(coalesce(m.z, 0)), 8), 0.1) - t.z)) AS z
+-- |     FROM orders_0 t
+-- |     LEFT JOIN orders_sent_1 m ON m.oid = t.oid
+-- |   ),
+-- |   -- keys, queries and values of orders
+-- |   orders_kqv_2 AS (
+-- |     SELECT t.oid, t.cid, t.pid, t.eid, t.ts, linear(t.z, 8) AS k, linear(t.z, 8) AS q,
+-- |       linear(t.z, 8) AS v
+-- |     FROM orders_1 t
+-- |   ),
+-- |   -- what each row of customer is sent, with a score, by: orders that name a row of customer by cid
+-- |   pairs_customer_sent_2 AS (
+-- |     SELECT t.id, linear(s.v + time_since(s.ts, 8), 8, heads => 4, bias => false) AS v,
+-- |       dot(linear(s.k + time_since(s.ts, 8), 8, heads => 4, bias => false), t.q, heads => 4)
+-- |         * param(4, initial => 'ones') / sqrt(2) AS e
+-- |     FROM orders_kqv_2 s
+-- |     JOIN customer_kqv_2 t ON s.cid = t.id
+-- |   ),
+-- |   -- their shares in each of 4 heads
+-- |   shares_customer_sent_2 AS (
+-- |     SELECT r.id, r.v, softmax(r.e) OVER (PARTITION BY r.id) AS a
+-- |     FROM pairs_customer_sent_2 r
+-- |   ),
+-- |   -- their sum by these shares
+-- |   customer_sent_2 AS (
+-- |     SELECT s.id, sum(scale(s.v, s.a)) AS z
+-- |     FROM shares_customer_sent_2 s
+-- |     GROUP BY s.id
+-- |   ),
+-- |   -- customer after 2 hops
+-- |   customer_2 AS (
+-- |     SELECT t.id,
+-- |       layer_norm(t.z
+-- |         + sigmoid(param(1, initial => 'ones')) * (dropout(linear(gelu(coalesce(m.z, 0)), 8), 0.1) - t.z)) AS z
+-- |     FROM customer_1 t
+-- |     LEFT JOIN customer_sent_2 m ON m.id = t.id
+-- |   )
+-- | SELECT e.id AS cid, linear(e.z, 1) AS logit
+-- | FROM customer_2 e
+
+-- case: relgnn
+SELECT 'relgnn', {'width': 8};
+-- | WITH
+-- |   -- rows of customer as vectors
+-- |   customer_0 AS (
+-- |     SELECT t.id, features(t, 8, exclude => [id]) AS z
+-- |     FROM customer t
+-- |   ),
+-- |   -- rows of orders as vectors
+-- |   orders_0 AS (
+-- |     SELECT t.oid, t.cid, t.pid, t.eid, t.ts, features(t, 8, exclude => [oid, cid, pid, eid, ts]) AS z
+-- |     FROM orders t
+-- |   ),
+-- |   -- rows of product as vectors
+-- |   product_0 AS (
+-- |     SELECT t.pid, features(t, 8, exclude => [pid]) AS z
+-- |     FROM product t
+-- |   ),
+-- |   -- rows of event as vectors
+-- |   event_0 AS (
+-- |     SELECT t.eid, t.at, features(t, 8, exclude => [eid, at]) AS z
+-- |     FROM event t
+-- |   ),
+-- |   -- orders that name a row of customer by cid, fused with their product and event
+-- |   pairs_orders_by_cid_1 AS (
+-- |     SELECT c.cid,
+-- |       linear(c.z, 8) + time_since(c.ts, 8)
+-- |         + coalesce(linear(p1.z, 8, bias => false), 0)
+-- |         + linear(p2.z, 8, bias => false) AS f
+-- |     FROM orders_0 c
+-- |     LEFT JOIN product_0 p1 ON c.pid = p1.pid
+-- |     JOIN event_0 p2 ON c.eid = p2.eid
+-- |   ),
+-- |   -- their keys and values beside the query of the row they name
+-- |   keyed_orders_by_cid_1 AS (
+-- |     SELECT f.cid, linear(f.f, 8) AS k, linear(f.f, 8) AS v, linear(t.z, 8) AS q
+-- |     FROM pairs_orders_by_cid_1 f
+-- |     JOIN customer_0 t ON f.cid = t.id
+-- |   ),
+-- |   -- their shares in each of 4 heads
+-- |   shares_orders_by_cid_1 AS (
+-- |     SELECT r.cid, r.v, softmax(dot(r.q, r.k, heads => 4) / sqrt(2)) OVER (PARTITION BY r.cid) AS a
+-- |     FROM keyed_orders_by_cid_1 r
+-- |   ),
+-- |   -- their sum by these shares
+-- |   orders_by_cid_1 AS (
+-- |     SELECT s.cid, sum(scale(s.v, s.a)) AS z
+-- |     FROM shares_orders_by_cid_1 s
+-- |     GROUP BY s.cid
+-- |   ),
+-- |   -- customer after 1 hop
+-- |   customer_1 AS (
+-- |     SELECT t.id,
+-- |       relu(layer_norm(linear(t.z, 8)
+-- |         + coalesce(linear(m1.z, 8, bias => false), 0))) AS z
+-- |     FROM customer_0 t
+-- |     LEFT JOIN orders_by_cid_1 m1 ON m1.cid = t.id
+-- |   ),
+-- |   -- rows of review as vectors
+-- |   review_0 AS (
+-- |     SELECT t.oid, t.t, features(t, 8, exclude => [oid, t]) AS z
+-- |     FROM review t
+-- |   ),
+-- |   -- review that name a row of orders by oid
+-- |   pairs_review_by_oid_1 AS (
+-- |     SELECT c.oid, linear(c.z, 8) AS f
+-- |     FROM review_0 c
+-- |   ),
+-- |   -- their keys and values beside the query of the row they name
+-- |   keyed_review_by_oid_1 AS (
+-- |     SELECT f.oid, linear(f.f, 8) AS k, linear(f.f, 8) AS v, linear(t.z, 8) AS q
+-- |     FROM pairs_review_by_oid_1 f
+-- |     JOIN orders_0 t ON f.oid = t.oid
+-- |   ),
+-- |   -- their shares in each of 4 heads
+-- |   shares_review_by_oid_1 AS (
+-- |     SELECT r.oid, r.v, softmax(dot(r.q, r.k, heads => 4) / sqrt(2)) OVER (PARTITION BY r.oid) AS a
+-- |     FROM keyed_review_by_oid_1 r
+-- |   ),
+-- |   -- their sum by these shares
+-- |   review_by_oid_1 AS (
+-- |     SELECT s.oid, sum(scale(s.v, s.a)) AS z
+-- |     FROM shares_review_by_oid_1 s
+-- |     GROUP BY s.oid
+-- |   ),
+-- |   -- orders after 1 hop; JOIN, as each row's event is known when the row is
+-- |   orders_1 AS (
+-- |     SELECT t.oid, t.cid, t.pid, t.eid, t.ts,
+-- |       relu(layer_norm(linear(t.z, 8)
+-- |         + coalesce(linear(m1.z, 8, bias => false), 0)
+-- |         + coalesce(linear(p1.z, 8, bias => false), 0)
+-- |         + coalesce(linear(p2.z, 8, bias => false), 0)
+-- |         + linear(p3.z, 8, bias => false))) AS z
+-- |     FROM orders_0 t
+-- |     LEFT JOIN review_by_oid_1 m1 ON m1.oid = t.oid
+-- |     LEFT JOIN customer_0 p1 ON t.cid = p1.id
+-- |     LEFT JOIN product_0 p2 ON t.pid = p2.pid
+-- |     JOIN event_0 p3 ON t.eid = p3.eid
+-- |   ),
+-- |   -- orders that name a row of product by pid, fused with their customer and event
+-- |   pairs_orders_by_pid_1 AS (
+-- |     SELECT c.pid,
+-- |       linear(c.z, 8)
+-- |         + coalesce(linear(p1.z, 8, bias => false), 0)
+-- |         + linear(p2.z, 8, bias => false) AS f
+-- |     FROM orders_0 c
+-- |     LEFT JOIN customer_0 p1 ON c.cid = p1.id
+-- |     JOIN event_0 p2 ON c.eid = p2.eid
+-- |   ),
+-- |   -- their keys and values beside the query of the row they name
+-- |   keyed_orders_by_pid_1 AS (
+-- |     SELECT f.pid, linear(f.f, 8) AS k, linear(f.f, 8) AS v, linear(t.z, 8) AS q
+-- |     FROM pairs_orders_by_pid_1 f
+-- |     JOIN product_0 t ON f.pid = t.pid
+-- |   ),
+-- |   -- their shares in each of 4 heads
+-- |   shares_orders_by_pid_1 AS (
+-- |     SELECT r.pid, r.v, softmax(dot(r.q, r.k, heads => 4) / sqrt(2)) OVER (PARTITION BY r.pid) AS a
+-- |     FROM keyed_orders_by_pid_1 r
+-- |   ),
+-- |   -- their sum by these shares
+-- |   orders_by_pid_1 AS (
+-- |     SELECT s.pid, sum(scale(s.v, s.a)) AS z
+-- |     FROM shares_orders_by_pid_1 s
+-- |     GROUP BY s.pid
+-- |   ),
+-- |   -- product after 1 hop
+-- |   product_1 AS (
+-- |     SELECT t.pid,
+-- |       relu(layer_norm(linear(t.z, 8)
+-- |         + coalesce(linear(m1.z, 8, bias => false), 0))) AS z
+-- |     FROM product_0 t
+-- |     LEFT JOIN orders_by_pid_1 m1 ON m1.pid = t.pid
+-- |   ),
+-- |   -- orders that name a row of event by eid, fused with their customer and product
+-- |   pairs_orders_by_eid_1 AS (
+-- |     SELECT c.eid,
+-- |       linear(c.z, 8)
+-- |         + coalesce(linear(p1.z, 8, bias => false), 0)
+-- |         + coalesce(linear(p2.z, 8, bias => false), 0) AS f
+-- |     FROM orders_0 c
+-- |     LEFT JOIN customer_0 p1 ON c.cid = p1.id
+-- |     LEFT JOIN product_0 p2 ON c.pid = p2.pid
+-- |   ),
+-- |   -- their keys and values beside the query of the row they name
+-- |   keyed_orders_by_eid_1 AS (
+-- |     SELECT f.eid, linear(f.f, 8) AS k, linear(f.f, 8) AS v, linear(t.z, 8) AS q
+-- |     FROM pairs_orders_by_eid_1 f
+-- |     JOIN event_0 t ON f.eid = t.eid
+-- |   ),
+-- |   -- their shares in each of 4 heads
+-- |   shares_orders_by_eid_1 AS (
+-- |     SELECT r.eid, r.v, softmax(dot(r.q, r.k, heads => 4) / sqrt(2)) OVER (PARTITION BY r.eid) AS a
+-- |     FROM keyed_orders_by_eid_1 r
+-- |   ),
+-- |   -- their sum by these shares
+-- |   orders_by_eid_1 AS (
+-- |     SELECT s.eid, sum(scale(s.v, s.a)) AS z
+-- |     FROM shares_orders_by_eid_1 s
+-- |     GROUP BY s.eid
+-- |   ),
+-- |   -- event after 1 hop
+-- |   event_1 AS (
+-- |     SELECT t.eid, t.at,
+-- |       relu(layer_norm(linear(t.z, 8)
+-- |         + coalesce(linear(m1.z, 8, bias => false), 0))) AS z
+-- |     FROM event_0 t
+-- |     LEFT JOIN orders_by_eid_1 m1 ON m1.eid = t.eid
+-- |   ),
+-- |   -- orders that name a row of customer by cid, fused with their product and event
+-- |   pairs_orders_by_cid_2 AS (
+-- |     SELECT c.cid,
+-- |       linear(c.z, 8) + time_since(c.ts, 8)
+-- |         + coalesce(linear(p1.z, 8, bias => false), 0)
+-- |         + linear(p2.z, 8, bias => false) AS f
+-- |     FROM orders_1 c
+-- |     LEFT JOIN product_1 p1 ON c.pid = p1.pid
+-- |     JOIN event_1 p2 ON c.eid = p2.eid
+-- |   ),
+-- |   -- their keys and values beside the query of the row they name
+-- |   keyed_orders_by_cid_2 AS (
+-- |     SELECT f.cid, linear(f.f, 8) AS k, linear(f.f, 8) AS v, linear(t.z, 8) AS q
+-- |     FROM pairs_orders_by_cid_2 f
+-- |     JOIN customer_1 t ON f.cid = t.id
+-- |   ),
+-- |   -- their shares in each of 4 heads
+-- |   shares_orders_by_cid_2 AS (
+-- |     SELECT r.cid, r.v, softmax(dot(r.q, r.k, heads => 4) / sqrt(2)) OVER (PARTITION BY r.cid) AS a
+-- |     FROM keyed_orders_by_cid_2 r
+-- |   ),
+-- |   -- their sum by these shares
+-- |   orders_by_cid_2 AS (
+-- |     SELECT s.cid, sum(scale(s.v, s.a)) AS z
+-- |     FROM shares_orders_by_cid_2 s
+-- |     GROUP BY s.cid
+-- |   ),
+-- |   -- customer after 2 hops
+-- |   customer_2 AS (
+-- |     SELECT t.id,
+-- |       relu(layer_norm(linear(t.z, 8)
+-- |         + coalesce(linear(m1.z, 8, bias => false), 0))) AS z
+-- |     FROM customer_1 t
+-- |     LEFT JOIN orders_by_cid_2 m1 ON m1.cid = t.id
+-- |   )
+-- | SELECT e.id AS cid, linear(e.z, 1) AS logit
+-- | FROM customer_2 e

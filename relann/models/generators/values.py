@@ -16,6 +16,16 @@ _TIME = re.compile(r"(DATE|TIMESTAMP.*)\Z")
 _CODE = re.compile(r".*(Id|ID|_id)\Z")
 
 
+def is_number(kind: str) -> bool:
+    """Whether a column of a DuckDB type holds numbers or truth values."""
+    return _NUMBER.match(kind) is not None
+
+
+def is_category(kind: str) -> bool:
+    """Whether a column of a DuckDB type holds text or one of listed words."""
+    return _CATEGORY.match(kind) is not None
+
+
 @dataclass(frozen=True)
 class Value:
     """A column that says something of a row.

@@ -13,7 +13,7 @@ from relann.algebra.asof import Clock, Seeds, as_of
 from relann.algebra.bind import bind
 from relann.algebra.nodes import Column, Node, Query
 from relann.algebra.sql import node_to_sql
-from relann.models.generators import Target
+from relann.models.generators import PastLabels, Target
 from relann.schema import Catalog, ForeignKey, Relation, Schema, Table
 
 CUSTOMER = Target('"customer"', "id", "cid")
@@ -89,6 +89,18 @@ def schema(con: duckdb.DuckDBPyConnection) -> Schema:
         columns = tuple((r[0], r[1]) for r in con.execute(f"DESCRIBE {name}").fetchall())
         relations[f'"{name}"'] = Relation(Table(f'"{name}"', columns), key, time, foreign)
     return Schema(relations)
+
+
+def past(con: duckdb.DuckDBPyConnection, classes: bool = False) -> PastLabels:
+    """Labels that customers had on some days, made as a table."""
+    con.execute("CREATE TABLE IF NOT EXISTS past_spend (cid INTEGER, tm TIMESTAMP, y INTEGER)")
+    con.execute(
+        "INSERT INTO past_spend SELECT i % 3, TIMESTAMP '2020-01-01' + to_days(2 * i), i % 4 "
+        "FROM range(18) t(i) WHERE NOT EXISTS (FROM past_spend)"
+    )
+    columns = (("cid", "INTEGER"), ("tm", "TIMESTAMP"), ("y", "INTEGER"))
+    table, entity = Table('"past_spend"', columns), ForeignKey("cid", CUSTOMER.table, CUSTOMER.key)
+    return PastLabels(table, None, "tm", (entity,), classes=classes)
 
 
 def timed(con: duckdb.DuckDBPyConnection, sql: str) -> Node:

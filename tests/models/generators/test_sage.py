@@ -1,7 +1,8 @@
-"""GraphSAGE over a schema: its text, that it binds and runs, what it computes for a row."""
+"""Programs over a schema: their text. GraphSAGE: that it binds and runs, what it computes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import duckdb
@@ -15,7 +16,7 @@ from relann.algebra.optimize import optimise
 from relann.algebra.rowmaps import build
 from relann.algebra.statistics import Statistics
 from relann.errors import DataError, QueryError
-from relann.models.generators import Target, dfs, sage
+from relann.models.generators import Target, dfs, gat, hgt, relgnn, sage
 from relann.provenance.encoders import Encoders
 from relann.provenance.module import QueryModule
 from relann.schema import Catalog, ForeignKey, Relation, Schema, Table
@@ -23,20 +24,26 @@ from tests import golden
 from tests.models.generators import shop
 from tests.models.generators.shop import CUSTOMER
 
-WRITERS = {"sage": sage, "dfs": dfs}
+WRITERS: dict[str, Callable[..., str]] = {
+    "sage": sage,
+    "gat": gat,
+    "hgt": hgt,
+    "relgnn": relgnn,
+    "dfs": dfs,
+}
 
 
 def generated(con: duckdb.DuckDBPyConnection, **options: Any) -> str:
     return sage(shop.schema(con), Catalog(con), CUSTOMER, **{"width": 8, **options})
 
 
-def logits(
+def module_of(
     con: duckdb.DuckDBPyConnection,
     text: str,
     described: Schema,
     known: list[Encoders] | None = None,
-) -> dict[Any, Tensor]:
-    """The logit of each seed, with weights that depend on their names only.
+) -> tuple[QueryModule, dict[Any, Tensor]]:
+    """A module with weights that depend on their names only, and the logit of each seed.
 
     `known` holds the encoders to take; where it is empty those fitted here are put there.
     """
@@ -54,7 +61,18 @@ def logits(
     columns = [maps.columns[maps.plan.output, c].to_pylist() for _, c in maps.plan.contents]
     keys = list(zip(*columns, strict=True))
     there = [True] * len(keys) if valid is None else list(valid)
-    return {k: v.detach() for k, v, t in zip(keys, values, there, strict=True) if t}
+    found = {k: v.detach() for k, v, t in zip(keys, values, there, strict=True) if t}
+    return module, found
+
+
+def logits(
+    con: duckdb.DuckDBPyConnection,
+    text: str,
+    described: Schema,
+    known: list[Encoders] | None = None,
+) -> dict[Any, Tensor]:
+    """The logit of each seed alone."""
+    return module_of(con, text, described, known)[1]
 
 
 @pytest.mark.parametrize("name", [case.name for case in golden.read("generators.sql")])
@@ -64,6 +82,8 @@ def test_text(name: str) -> None:
 
     def render(call: str) -> str:
         ((writer, options),) = con.execute(call).fetchall()
+        if options.pop("labels", False):
+            options["labels"] = shop.past(con)
         return WRITERS[writer](shop.schema(con), Catalog(con), CUSTOMER, **options)
 
     golden.check("generators.sql", name, render)
