@@ -13,6 +13,7 @@ from relann.algebra.bind import Layer
 from relann.algebra.engines.protocol import Engine
 from relann.algebra.lineage import key_columns
 from relann.algebra.statements import (
+    ChooseModel,
     CreateLayer,
     CreateModel,
     Explain,
@@ -21,8 +22,10 @@ from relann.algebra.statements import (
     Literal,
 )
 from relann.algebra.table_calls import TableCall
+from relann.autoselect.settings import Settings
 from relann.bound_models import HEAD, BoundModels, options_of, trained_of
 from relann.errors import DataError, QueryError, placed
+from relann.model_search import as_table, report, searched, settings_of
 from relann.models.batches import Part
 from relann.models.boosting import Boosted, described
 from relann.models.fitted import Fitted, trained_on
@@ -49,6 +52,7 @@ class Lifecycle:
         self.table_functions: Mapping[str, Callable[[TableCall], pa.Table]] = {
             **TableFunctions(self._models).by_name,
             **ProvenanceFunctions(self._models).by_name,
+            "ml_autoselect": self._autoselect,
         }
 
     @property
@@ -63,6 +67,20 @@ class Lifecycle:
         """
         self._models.store.check_new(statement.name, statement.replace, statement.name_span)
         return self.keep(self.fitted(statement))
+
+    def choose_model(self, statement: ChooseModel) -> str:
+        """Look for a model of a task and keep the one found; the sentences that say how it went.
+
+        Of a search that fails or is interrupted the trials are kept, and the next one goes on.
+        """
+        self._models.store.check_new(statement.name, statement.replace, statement.name_span)
+        given = {o.name: o for o in statement.options}
+        settings = Settings.parsed(given, statement.name_span)
+        found = searched(self._models, self.fitted, settings, statement.name, statement.name_span)
+        return f"{self.keep(found.fitted)}\n{report(found)}"
+
+    def _autoselect(self, call: TableCall) -> pa.Table:
+        return as_table(searched(self._models, self.fitted, settings_of(call), "m", call.span))
 
     def fitted(self, statement: CreateModel, watch: Watch = unwatched) -> Fitted:
         """A model that is trained and not kept.

@@ -21,6 +21,7 @@ from relann.algebra.lexing import Lexed, word
 from relann.algebra.parse import explanation, statements
 from relann.algebra.statements import (
     Alter,
+    ChooseModel,
     CreateLayer,
     CreateModel,
     CreateTask,
@@ -75,6 +76,9 @@ class Models(Protocol):
 
         Nothing may be changed when this raises.
         """
+
+    def choose_model(self, statement: ChooseModel) -> str:
+        """Look for a model, keep it in the store and say how it went."""
 
     def export_model(self, statement: ExportModel) -> str:
         """Write a kept model into a folder and say so."""
@@ -192,6 +196,9 @@ class Session:
             case CreateModel():
                 with self._asking(statement.name_span):
                     return Result(message=self._models.create_model(statement))
+            case ChooseModel():
+                with self._asking(statement.name_span):
+                    return Result(message=self._models.choose_model(statement))
             case CreateLayer(_, name, name_span, or_replace):
                 with self._asking(name_span):
                     self._models.check_layer(statement)

@@ -58,6 +58,9 @@ _TABLES = {
     "tasks": """
         name VARCHAR PRIMARY KEY, definition VARCHAR NOT NULL, info JSON NOT NULL,
         relann_version VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL""",
+    "trials": """
+        task VARCHAR NOT NULL, data VARCHAR NOT NULL, trial JSON NOT NULL,
+        relann_version VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL""",
     **TABLES,
 }
 
@@ -332,8 +335,7 @@ class Store:
         self.check_new_task(task.name, replace, span)
         with self._transaction():
             if old := self._task_named(task.name):
-                self._run(f"DROP TABLE IF EXISTS {old.seeds}")
-                self._run(f"DELETE FROM {self._table('tasks')} WHERE name = ?", [old.name])
+                self._forget_task(old)
             self._run(f"CREATE TABLE {self._seeds(task.name)} AS {seeds}")
             self._run(
                 f"INSERT INTO {self._table('tasks')} VALUES (?,?,?,?,?)",
@@ -362,8 +364,40 @@ class Store:
             return False
         task = self.task(name, span)
         with self._transaction():
-            self._run(f"DROP TABLE IF EXISTS {task.seeds}")
-            self._run(f"DELETE FROM {self._table('tasks')} WHERE name = ?", [task.name])
+            self._forget_task(task)
+        return True
+
+    def _forget_task(self, task: Task) -> None:
+        self._run(f"DROP TABLE IF EXISTS {task.seeds}")
+        for table, column in (("tasks", "name"), ("trials", "task")):
+            self._run(f"DELETE FROM {self._table(table)} WHERE {column} = ?", [task.name])
+
+    def add_trial(self, task: str, data: str, trial: Mapping[str, Any]) -> None:
+        """Keep a trial of a task; `data` says of which state of the data it is."""
+        with self._transaction():
+            self._run(
+                f"INSERT INTO {self._table('trials')} VALUES (?,?,?,?,?)",
+                [task, data, _json(trial), VERSION, _now()],
+            )
+
+    def trials(self, task: str, data: str) -> list[dict[str, Any]]:
+        """The trials of a task on one state of the data, the first one first."""
+        if not self._exists("trials"):
+            return []
+        rows = self._run(
+            f"SELECT trial FROM {self._table('trials')} WHERE task = ? AND data = ? "
+            "ORDER BY created_at, rowid",
+            [task, data],
+        )
+        return [json.loads(trial) for (trial,) in rows]
+
+    @property
+    def writable(self) -> bool:
+        """Whether anything can be kept."""
+        try:
+            self._check_writable()
+        except DataError:
+            return False
         return True
 
     def _task_named(self, name: str) -> Task | None:

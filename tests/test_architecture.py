@@ -35,7 +35,7 @@ LAYERS = (
     ("autoselect",),
     (
         *("session", "lifecycle", "store", "transport", "deployment", "results", "estimator"),
-        *("bound_models", "table_functions", "provenance_functions"),
+        *("bound_models", "table_functions", "provenance_functions", "model_search"),
         *("declare", "overview", "manifest", "published_tasks"),
     ),
     ("cli", "datasets", "loading", "demo", "bank_databases", "__main__"),
@@ -49,6 +49,7 @@ LATE = frozenset(
     {
         ("relann.cli", "relann.demo"),
         ("relann.models.boosting", "lightgbm"),
+        ("relann.autoselect.search", "optuna"),
         ("relann.loading", "relbench"),
         *(
             ("relann.provenance.pretrained", library)

@@ -13,6 +13,7 @@ from relann.algebra.cursor import Cursor
 from relann.algebra.lexing import STRINGS, Lexed, check_brackets, lex, nearest, word
 from relann.algebra.statements import (
     AddForeignKey,
+    ChooseModel,
     CreateLayer,
     CreateModel,
     CreateTask,
@@ -150,6 +151,9 @@ def _create(cursor: Cursor, kind: str, replace: bool) -> Statement:
         _as(cursor, "AS before the layer's query")
         return CreateLayer(*head, arguments, cursor.body("the layer's query"))
     options = _options(cursor)
+    if kind == "MODEL" and any(o.name == "auto" for o in options) and not cursor.at("AS"):
+        cursor.end("with auto = true a model's query is looked for, so none is written")
+        return ChooseModel(*head, options)
     wanted = "AS" if options else "OPTIONS (…) or AS"
     _as(cursor, f"{wanted} before the {what}'s query")
     if kind == "MODEL":

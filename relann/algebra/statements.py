@@ -83,6 +83,13 @@ class CreateModel(Create):
 
 
 @dataclass(frozen=True)
+class ChooseModel(Create):
+    """CREATE [OR REPLACE] MODEL name OPTIONS (auto = true, …), without a query: find one."""
+
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True)
 class CreateLayer(Create):
     """CREATE [OR REPLACE] LAYER name(argument, …) AS SELECT …"""
 

@@ -181,6 +181,12 @@ def cases_of_runs(runs: Iterable[Row], signals: Iterable[Row]) -> Cases:
     return Cases.of(found)
 
 
+def signals_of_rows(signals: Iterable[Row]) -> dict[str, float]:
+    """One task's signals by name, as `cases_of_runs` makes them of its rows."""
+    found = list(_by_task(signals).values())
+    return found[0] if found else {}
+
+
 def _by_task(signals: Iterable[Row]) -> dict[tuple[str, str], dict[str, float]]:
     whole: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     of_paths: dict[tuple[str, str, str], list[float]] = defaultdict(list)

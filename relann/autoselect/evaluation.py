@@ -12,7 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from relann.autoselect.cases import Case, Cases, Numbers
-from relann.autoselect.selector import Expected, Family, Selector
+from relann.autoselect.selector import Expected, Selector
+from relann.autoselect.space import Family
 
 DRAWS = 10_000
 

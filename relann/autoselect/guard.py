@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import rankdata
+import pandas as pd
 
 from relann.autoselect.trials import Trial
 from relann.models.metrics import SMALLER_IS_BETTER
@@ -51,7 +51,7 @@ def vote(trials: Sequence[Trial]) -> Vote:
         if any(value is None for value in values):
             continue
         small = criterion == "barrier" or smaller
-        ranks.append(rankdata([value if small else -value for value in values]))
+        ranks.append(pd.Series(values, dtype=float).rank(ascending=small).tolist())
         used.append(criterion)
     means = [float(sum(r[i] for r in ranks) / len(ranks)) for i in range(len(trials))]
     order = sorted(

@@ -59,10 +59,10 @@ def _pruned(
     for task, points in lost.items():
         of_value: dict[Value, list[float]] = defaultdict(list)
         for knobs, loss in points.items():
-            chosen = _frozen(json.loads(knobs).get(knob.name))
+            chosen = frozen(json.loads(knobs).get(knob.name))
             of_value[chosen].append(loss)
-        for value, found in of_value.items():
-            means[value][task] = fmean(found)
+        for value, some in of_value.items():
+            means[value][task] = fmean(some)
     tried = {v: m for v, m in means.items() if v in knob.values and len(m) >= FEWEST}
     if len(tried) < 2:
         return knob
@@ -90,7 +90,7 @@ def promising(
             by_point[knobs][task] = loss
     often = [k for k, found in by_point.items() if len(found) >= FEWEST]
     order = sorted(often, key=lambda k: _weighted(by_point[k], weights))
-    named = [{n: _frozen(v) for n, v in json.loads(k).items()} for k in order[:most]]
+    named = [{n: frozen(v) for n, v in json.loads(k).items()} for k in order[:most]]
     return [template.point(chosen) for chosen in named]
 
 
@@ -99,9 +99,9 @@ def _weighted(values: Mapping[tuple[str, str], float], weights: Weights) -> floa
     return sum(weights.get(task, 1.0) * value for task, value in values.items()) / total
 
 
-def _frozen(value: object) -> Value:
+def frozen(value: object) -> Value:
     """A knob's value as JSON has it, lists as tuples."""
     if isinstance(value, list):
-        return tuple(_frozen(v) for v in value)
+        return tuple(frozen(v) for v in value)
     assert value is None or isinstance(value, str | int | float | bool)
     return value

@@ -120,13 +120,21 @@ def planned(database: str, task: Task, point: Point, seed: int) -> Trial:
 
 
 def run(
-    trial: Trial, point: Point, task: Task, train: Trainer, watch: Watch = unwatched
+    trial: Trial,
+    point: Point,
+    task: Task,
+    train: Trainer,
+    watch: Watch = unwatched,
+    name: str = "m",
 ) -> tuple[Trial, Fitted | None]:
-    """A trial with its validation score, and what was trained; without it if there was an error."""
+    """A trial with its validation score, and what was trained; without it if there was an error.
+
+    `name` is the model's.
+    """
     forget_peak()
     begun = time.perf_counter()
     try:
-        fitted = train(point.parsed("m", task.name, trial.seed), watch)
+        fitted = train(point.parsed(name, task.name, trial.seed), watch)
     except RelannError as error:
         return replace(trial, made=_now(), error=f"{type(error).__name__}: {error}"), None
     done = replace(
