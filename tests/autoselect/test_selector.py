@@ -223,6 +223,12 @@ def test_two_databases_are_too_few() -> None:
         Selector.fit(cases)
 
 
+@pytest.mark.parametrize("coverage", [0.0, 1.0, 80.0, math.nan])
+def test_a_coverage_is_a_share(coverage: float) -> None:
+    with pytest.raises(DataError, match=r"between 0 and 1, such as 0\.8, not "):
+        Selector.fit(simulated(0.1, 0.1), coverage)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "choice"),
     [(0.01, 0.2, "messages"), (-0.2, -0.01, "features"), (-0.1, 0.1, None), (0.0, 0.1, None)],
