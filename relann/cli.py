@@ -12,12 +12,21 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from relann.algebra.lexing import lex, word
 from relann.algebra.parse import statements
 from relann.algebra.statements import CreateLayer, Passthrough
-from relann.errors import QueryError, RelannError, did_you_mean
+from relann.autoselect.bank import Bank, summary
+from relann.autoselect.settings import Settings
+from relann.bank_build import build
+from relann.comparison import HEADERS, cells, draw, footer
+from relann.comparison import compare as compared
+from relann.errors import QueryError, RelannError, did_you_mean, listing
+from relann.loading import load
+from relann.manifest import relbench_tasks
+from relann.published_tasks import create_published_task
 from relann.results import Result
 from relann.session import Session, connect
 from relann.version import VERSION
@@ -38,6 +47,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Neural networks over databases, written as SQL queries.",
 )
+bank = typer.Typer(no_args_is_help=True, help="The bank of trials that the selector learns from.")
+app.add_typer(bank, name="bank")
 Database = Annotated[
     str, typer.Option("--db", metavar="FILE", help="DuckDB database; made if it is not there.")
 ]
@@ -128,6 +139,91 @@ def bench(
                 else "benchmarks come with the source: run this in the folder of a checkout"
             )
     raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@app.command()
+def compare(
+    task: Annotated[str, typer.Option("--task", help="A task of the database, or of --data.")],
+    programs: Annotated[
+        list[str] | None, typer.Argument(help="SQL files: a query or CREATE MODEL each.")
+    ] = None,
+    db: Database = ":memory:",
+    data: Annotated[
+        Path | None, typer.Option("--data", help="A RelBench folder, loaded with its task.")
+    ] = None,
+    auto: Annotated[bool, typer.Option("--auto", help="Look for a program as well.")] = False,
+    budget: Annotated[str, typer.Option(help="Of the search.")] = "5 minutes",
+    regime: Annotated[str, typer.Option(help="Of a task of --data.")] = "frozen",
+    chart: Annotated[
+        Path | None, typer.Option("--chart", help="Write a picture: .html, .png, .svg, .pdf.")
+    ] = None,
+) -> None:
+    """Train programs on a task and show validation, test, time and memory side by side."""
+    files = programs or []
+    with _failing(""), connect(db) as session:
+        name = task
+        if data is not None:
+            load(data, session)
+            name = task.rpartition("/")[2].replace("-", "_")
+            there = {t.name: t for t in relbench_tasks(data)}
+            wanted = task.rpartition("/")[2]
+            if wanted not in there:
+                hint = did_you_mean(wanted, list(there))
+                raise QueryError(f"{data} has no task `{wanted}`; it has {listing(there)}.{hint}")
+            create_published_task(session, there[wanted], name, regime)
+        settings = Settings(task=name, budget=budget) if auto else None
+        texts = [(Path(file).name, _read(file)) for file in files]
+        found = compared(session, name, texts, settings)
+        console = Console()
+        table = Table(*HEADERS, title=f"{found.task}: {found.metric}")
+        for row in found.rows:
+            table.add_row(*cells(row))
+        console.print(table)
+        console.print(Text(footer(found)), soft_wrap=True)
+        if chart is not None:
+            draw(found, chart)
+            console.print(Text(f"the chart is in {chart}"))
+
+
+@bank.command("build")
+def bank_build(
+    data: Annotated[Path, typer.Option("--data", help="The folder of the databases' folders.")],
+    out: Annotated[Path, typer.Option("--out", help="Where trials are kept, to go on from.")],
+    databases: Annotated[list[str] | None, typer.Argument(help="Some of them; all.")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes, a database at a time in each.")] = 1,
+    each: Annotated[int | None, typer.Option(help="Points of a template at most.")] = None,
+) -> None:
+    """Train the bank's programs on the bank's tasks; goes on where it was interrupted."""
+    with _failing(""):
+        found = build(data, out, databases or [], jobs, each)
+        typer.echo(f"{len(found.trials)} trials of {len(found.tasks)} tasks are in {out}")
+
+
+@bank.command("show")
+def bank_show(
+    folder: Annotated[Path | None, typer.Argument(help="A bank; the one shipped.")] = None,
+) -> None:
+    """One line a task: how many trials, and the best of each family by validation on test."""
+    with _failing(""):
+        found = Bank.shipped() if folder is None else Bank.read(folder)
+        table = Table("database", "task", "metric", "trials", "failed", "messages", "features")
+        for line in summary(found):
+            table.add_row(*line)
+        Console().print(table)
+
+
+@bank.command("add")
+def bank_add(
+    folder: Annotated[Path, typer.Argument(help="The bank that grows; made if not there.")],
+    others: Annotated[list[Path], typer.Argument(help="Banks whose trials go into it.")],
+) -> None:
+    """Put the trials and signals of banks into one; of equal trials the later bank's count."""
+    with _failing(""):
+        found = Bank.read(folder) if folder.exists() else Bank.shipped()
+        for other in others:
+            found = found.joined(Bank.read(other))
+        found.write(folder)
+        typer.echo(f"{len(found.trials)} trials of {len(found.tasks)} tasks are in {folder}")
 
 
 @app.command()

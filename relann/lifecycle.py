@@ -22,9 +22,10 @@ from relann.algebra.statements import (
     Literal,
 )
 from relann.algebra.table_calls import TableCall
+from relann.autoselect.search import Found
 from relann.autoselect.settings import Settings
 from relann.bound_models import HEAD, BoundModels, options_of, trained_of
-from relann.errors import DataError, QueryError, placed
+from relann.errors import DataError, QueryError, Span, placed
 from relann.model_search import as_table, report, searched, settings_of
 from relann.models.batches import Part
 from relann.models.boosting import Boosted, described
@@ -79,8 +80,18 @@ class Lifecycle:
         found = searched(self._models, self.fitted, settings, statement.name, statement.name_span)
         return f"{self.keep(found.fitted)}\n{report(found)}"
 
+    def search(self, settings: Settings, name: str, where: Span | None = None) -> Found:
+        """What a search for a task's model finds, the model called `name`; its trials are kept."""
+        return searched(self._models, self.fitted, settings, name, where)
+
     def _autoselect(self, call: TableCall) -> pa.Table:
-        return as_table(searched(self._models, self.fitted, settings_of(call), "m", call.span))
+        return as_table(self.search(settings_of(call), "m", call.span))
+
+    def program(self, statement: CreateModel, task: str) -> Program:
+        """The program of a statement's query for a task, whatever its options say."""
+        models = self._models
+        options, moment = models.moment(Options(task=task))
+        return models.program(statement.body, statement.name, options, models.layers(), moment)
 
     def fitted(self, statement: CreateModel, watch: Watch = unwatched) -> Fitted:
         """A model that is trained and not kept.

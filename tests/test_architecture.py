@@ -38,7 +38,16 @@ LAYERS = (
         *("bound_models", "table_functions", "provenance_functions", "model_search"),
         *("declare", "overview", "manifest", "published_tasks"),
     ),
-    ("cli", "datasets", "loading", "demo", "bank_databases", "__main__"),
+    (
+        "cli",
+        "datasets",
+        "loading",
+        "demo",
+        "bank_databases",
+        "bank_build",
+        "comparison",
+        "__main__",
+    ),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 TOP = len(LAYERS)  # relann itself, which gathers the public names
@@ -50,6 +59,7 @@ LATE = frozenset(
         ("relann.cli", "relann.demo"),
         ("relann.models.boosting", "lightgbm"),
         ("relann.autoselect.search", "optuna"),
+        ("relann.comparison", "matplotlib.figure"),
         ("relann.loading", "relbench"),
         *(
             ("relann.provenance.pretrained", library)

@@ -15,6 +15,7 @@ from relann.autoselect.ground import Signal
 from relann.autoselect.trials import COLUMNS as TRIALS
 from relann.autoselect.trials import Trial, as_table, of_table
 from relann.errors import DataError
+from relann.models.metrics import SMALLER_IS_BETTER
 
 SIGNALS = pa.schema(
     [
@@ -92,6 +93,25 @@ def signal_rows(database: str, task: str, found: Sequence[Signal]) -> list[dict[
          "value": s.value, "rows": s.rows}
         for s in found
     ]  # fmt: skip
+
+
+def summary(bank: Bank) -> list[list[str]]:
+    """A line for each task: database, task, metric, trials, failed ones, and of each family the
+    test metric of the trial that validated best."""
+    lines = []
+    for database, task in bank.tasks:
+        trials = [t for t in bank.trials if (t.database, t.task) == (database, task)]
+        smaller = trials[0].metric in SMALLER_IS_BETTER
+        told = []
+        for family in ("messages", "features"):
+            known = [t for t in trials if t.family == family and t.validation is not None]
+            best = max(
+                known, key=lambda t: (t.validation or 0.0) * (-1 if smaller else 1), default=None
+            )
+            told.append("–" if best is None or best.test is None else f"{best.test:.4f}")
+        failed = sum(t.error is not None for t in trials)
+        lines.append([database, task, trials[0].metric, str(len(trials)), str(failed), *told])
+    return lines
 
 
 class Journal:
