@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from relann.algebra.bind import Layer
+from relann.algebra.engines.choice import DEFAULT
 from relann.algebra.lineage import key_columns
 from relann.algebra.statements import (
     CreateLayer,
@@ -41,8 +42,14 @@ class Lifecycle:
     `table_functions` maps names to what gives their rows.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, store: Store) -> None:
-        self._models = BoundModels(connection, store)
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        store: Store,
+        engine: str = DEFAULT,
+        device: str = "cpu",
+    ) -> None:
+        self._models = BoundModels(connection, store, engine, device)
         self.table_functions: Mapping[str, Callable[[TableCall], pa.Table]] = {
             **TableFunctions(self._models).by_name,
             **ProvenanceFunctions(self._models).by_name,
@@ -155,9 +162,17 @@ class Lifecycle:
             ids = self._ids(program)
             head = f"\n\n{described(program.plan, options, ids)}"
         if not statement.analyze:
-            return program.explain() + head
+            return program.explain() + self._remarks(program) + head
         maps = self._models.maps(program)
-        return program.explain(maps, profiled(maps, options)) + head
+        found = profiled(maps, options.on(self._models.device))
+        return program.explain(maps, found) + self._remarks(program) + head
+
+    def _remarks(self, program: Program) -> str:
+        """What the engine and the device have to say; nothing of the usual ones."""
+        lines = self._models.engine.remarks(program.plan)
+        if self._models.device != "cpu":
+            lines = [*lines, f"numbers on {self._models.device}"]
+        return "".join(["\n\nEngine", *(f"\n  {line}" for line in lines)]) if lines else ""
 
     def _ids(self, program: Program) -> frozenset[str]:
         """The output columns that say which row it is: keys, and the seed's entity and time."""
@@ -184,7 +199,9 @@ class Lifecycle:
             return Boosted.defined(options)
         maps = self._models.maps(program)
         check_one_row_each(program, maps, self._models.catalog)
-        return fit(maps, options) if options.head is None else fit_boosted(maps, options, ids)
+        if options.head is not None:
+            return fit_boosted(maps, options, ids)
+        return fit(maps, options if options.device else options.on(self._models.device))
 
 
 def _summary(trained: Trained | Boosted, metrics: Mapping[str, float]) -> str:

@@ -38,7 +38,7 @@ LAYERS = (
         *("bound_models", "table_functions", "provenance_functions"),
         *("declare", "overview", "manifest"),
     ),
-    ("cli", "datasets", "loading", "demo", "__main__"),
+    ("cli", "datasets", "doctor", "loading", "demo", "__main__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 TOP = len(LAYERS)  # relann itself, which gathers the public names
@@ -50,6 +50,8 @@ LATE = frozenset(
         ("relann.cli", "relann.demo"),
         ("relann.models.boosting", "lightgbm"),
         ("relann.loading", "relbench"),
+        ("relann.algebra.engines.cudf", "cudf"),
+        ("relann.algebra.engines.cudf", "cupy"),
         *(
             ("relann.provenance.pretrained", library)
             for library in ("sentence_transformers", "transformers", "model2vec", "huggingface_hub")

@@ -58,7 +58,7 @@ class Pandas:
 
 def make(connection: duckdb.DuckDBPyConnection, fall_back: bool = True) -> FrameEngine:
     """The engine over pandas on a connection."""
-    return FrameEngine(connection, Pandas(), fall_back)
+    return FrameEngine(connection, Pandas(), "pandas", fall_back)
 
 
 def missing() -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-
 from relann.algebra.engines.frames.library import Array, Refused
 from relann.algebra.engines.frames.vectors import DAY
 from relann.algebra.engines.interpreter.values import Interval, interval_of
@@ -98,7 +97,10 @@ def boundaries(unit: str, start: Array, stop: Array) -> Array:
     """date_diff: how many starts of a unit lie between two times."""
     name = unit.lower()
     if name in ("year", "quarter", "month"):
-        (a, b, _), (c, d, _) = civil(truncated(name, start) // DAY), civil(truncated(name, stop) // DAY)
+        (a, b, _), (c, d, _) = (
+            civil(truncated(name, start) // DAY),
+            civil(truncated(name, stop) // DAY),
+        )
         return ((c - a) * 12 + d - b) // {"year": 12, "quarter": 3, "month": 1}[name]
     if name == "week":
         passed = stop // DAY - start // DAY

@@ -46,7 +46,17 @@ from relann.algebra.nodes import (
     Select,
     Union,
 )
-from relann.algebra.plan import Groups, Held, Rows, Space, Stack, row_column
+from relann.algebra.plan import (
+    Groups,
+    Held,
+    Plan,
+    Rows,
+    Space,
+    Stack,
+    gathers,
+    row_column,
+)
+from relann.algebra.rowmaps import read_contents
 from relann.algebra.terms import Content
 from relann.errors import EngineError
 
@@ -82,6 +92,7 @@ class FrameEngine:
 
     connection: duckdb.DuckDBPyConnection
     library: Library
+    name: str
     fall_back: bool = True
     fallbacks: list[str] = field(default_factory=list)
 
@@ -99,25 +110,60 @@ class FrameEngine:
         finally:
             self._shared, self._sharing = None, frozenset()
 
-    def refusal(self, space: Space) -> str | None:
-        """See `Engine.refusal`. Found by running the space's queries on no rows."""
-        empty = _Empty(self.library)
-        try:
-            match space:
-                case Rows(node, columns, order):
-                    _sorted(self.library, empty.rows(node), columns, order)
-                case Groups(_, _, aggregates) if aggregates:
-                    for _, content in aggregates:
-                        _probe(self.library, content, aggregate=True)
-                case Stack(_, _, columns_of):
-                    for contents in columns_of:
-                        for content in contents:
-                            _probe(self.library, content)
-        except Refused as error:
-            return str(error)
-        except KeyError:  # a column whose type is not known without data
-            return None
-        return None
+    def remarks(self, plan: Plan) -> list[str]:
+        """See `Engine.remarks`. Found by running the plan's queries on no rows."""
+        left = self.refusals(plan)
+        lines = [f"rows by {self.name}" + ("" if left else ", all of them")]
+        return lines + [f"#{space} by the database: no {why}" for space, why in left.items()]
+
+    def refusals(self, plan: Plan) -> dict[int, str]:
+        """The spaces left to the database whatever the data, each with what is not computed here.
+
+        A space may be left to it for its data as well: a whole number out of range, a division by
+        zero, memory.
+        """
+        found: dict[int, str] = {}
+        held: dict[int, FrameRelation] = {}
+        for number, space in enumerate(plan.spaces):
+            try:
+                held[number] = self._dry(space, held)
+            except Refused as error:
+                found[number] = str(error)
+                held[number] = self._typed(space, held)
+        reads = [(plan.output, content) for _, content in plan.contents]
+        for step in plan.steps:
+            reads += read_contents(step, plan)
+            reads += [(plan.rows_of(step), via) for _, via in gathers(step)]
+        for number, content in reads:
+            try:
+                _value(self.library, held[number], content)
+            except Refused as error:
+                found.setdefault(number, str(error))
+        return dict(sorted(found.items()))
+
+    def _dry(self, space: Space, held: Mapping[int, FrameRelation]) -> FrameRelation:
+        """A space's columns, of no rows."""
+        match space:
+            case Rows(node, columns, order):
+                return _sorted(self.library, _Empty(self, held).rows(node), columns, order)
+            case Groups(source, keys, aggregates):
+                return _grouped(self.library, held[source], keys, dict(aggregates))[0]
+            case Stack(parts, names, columns_of):
+                given = [(held[p], c) for p, c in zip(parts, columns_of, strict=True)]
+                return _stacked(self.library, given, names)
+
+    def _typed(self, space: Space, held: Mapping[int, FrameRelation]) -> FrameRelation:
+        """The same by its types alone."""
+        match space:
+            case Rows(node, columns):
+                types = {c: node.by_name[c].type or "" for c in columns}
+            case Groups(source, keys, aggregates):
+                types = {k: held[source].columns[k].type for k in keys}
+                types |= {n: c.type for n, c in aggregates}
+            case Stack(_, names, columns_of):
+                types = {n: c.type for n, c in zip(names, columns_of[0], strict=True)}
+        made = {n: _empty(self.library, t) for n, t in types.items()}
+        return FrameRelation(self.library, made, 0)
 
     def rows(
         self, node: Node, columns: Sequence[str], order: Sequence[str], held: Mapping[int, Any]
@@ -156,17 +202,9 @@ class FrameEngine:
         self, parts: Sequence[tuple[FrameRelation, Sequence[Content]]], names: Sequence[str]
     ) -> FrameRelation:
         """See `Engine.stack`."""
-        counts = [relation.count for relation, _ in parts]
 
         def here() -> FrameRelation:
-            made = [
-                [_value(self.library, relation, c) for c in contents] for relation, contents in parts
-            ]
-            columns = {
-                name: stacked(self.library, [m[i] for m in made], counts)
-                for i, name in enumerate(names)
-            }
-            return FrameRelation(self.library, columns, sum(counts))
+            return _stacked(self.library, parts, names)
 
         def there() -> FrameRelation:
             given = [(relation.arrow, contents) for relation, contents in parts]
@@ -333,8 +371,14 @@ class _Leaves(_Tables):
             self._engine.shared[node] = found
 
 
-class _Empty(_Tables):
+class _Empty(_Leaves):
     """Leaves without rows: what is refused of them is refused of any rows."""
+
+    def kept(self, node: Node) -> FrameRelation | None:
+        return None
+
+    def keep(self, node: Node, found: FrameRelation) -> None:
+        pass
 
     def leaf(self, node: Node) -> FrameRelation:
         columns = {c.name: _empty(self.library, c.type or "") for c in node.columns}
@@ -344,13 +388,6 @@ class _Empty(_Tables):
 def _empty(library: Library, sql_type: str) -> Vector:
     made = Expressions(library, {}, 0)
     return replace(made.converted(nothing(library, "null", "BOOLEAN", 0), sql_type), constant=False)
-
-
-def _probe(library: Library, content: Content, aggregate: bool = False) -> None:
-    """Raise Refused for an expression over columns of any type, as far as that can be known."""
-    if content.field is not None:
-        return
-    raise KeyError(content.sql)
 
 
 def _content(name: str, value: object) -> Content:
@@ -372,6 +409,17 @@ def _value(library: Library, source: FrameRelation, content: Content) -> Vector:
 def _picked(library: Library, columns: Mapping[str, Vector], index: Array) -> FrameRelation:
     made = {n: taken(library, v, index) for n, v in columns.items()}
     return FrameRelation(library, made, len(index))
+
+
+def _stacked(
+    library: Library,
+    parts: Sequence[tuple[FrameRelation, Sequence[Content]]],
+    names: Sequence[str],
+) -> FrameRelation:
+    counts = [relation.count for relation, _ in parts]
+    made = [[_value(library, relation, c) for c in contents] for relation, contents in parts]
+    columns = {n: stacked(library, [m[i] for m in made], counts) for i, n in enumerate(names)}
+    return FrameRelation(library, columns, sum(counts))
 
 
 def _sorted(

@@ -432,7 +432,9 @@ def _folded(node: exp.Expr) -> Any:
         raise Refused(str(error).replace("the reference engine has no ", "")) from None
 
 
-_HARMLESS = frozenset(["safe", "typed", "big_int", "binary", "value_constructor", "negate"])
+_HARMLESS = frozenset(
+    ["safe", "typed", "big_int", "binary", "value_constructor", "negate", "ignore_nulls"]
+)
 
 
 def _check(node: exp.Expr) -> None:

@@ -20,7 +20,9 @@ def ranks(library: Library, parts: Sequence[Vector], counts: Sequence[int]) -> l
     """
     arrays = library.arrays
     if parts[0].kind == "text":
-        whole = library.concat([expanded(library, p, n) for p, n in zip(parts, counts, strict=True)])
+        whole = library.concat(
+            [expanded(library, p, n) for p, n in zip(parts, counts, strict=True)]
+        )
         codes = _text_codes(library, whole, sum(counts))
         ends = [0, *np.cumsum(counts).tolist()]
         return [codes[a:b] for a, b in pairwise(ends)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from sqlglot import exp
@@ -198,7 +197,10 @@ def _spread(sample: bool, root: bool) -> Callable[[_Rows], Vector]:
         arrays, sizes = seen.library.arrays, seen.groups.sizes
         if seen.vector.kind == "whole":
             real = replace(
-                seen.vector, kind="real", values=seen.vector.values.astype(np.float64), type="DOUBLE"
+                seen.vector,
+                kind="real",
+                values=seen.vector.values.astype(np.float64),
+                type="DOUBLE",
             )
             seen.of = real
         center = _real_sums(seen) / arrays.maximum(sizes, 1)
@@ -378,7 +380,7 @@ def _running(ordered: _Window, call: exp.Expr) -> Vector:
 
 
 def _up_to_peers(ordered: _Window, values: Array) -> Array:
-    of, arrays = ordered.of, ordered.of.arrays
+    arrays = ordered.of.arrays
     running = arrays.concatenate(
         [arrays.zeros(1, dtype=np.int64), arrays.cumsum(values[ordered.order])]
     )

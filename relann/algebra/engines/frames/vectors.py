@@ -160,7 +160,7 @@ def constant(library: Library, value: object, count: int) -> Vector:
             return full("whole", value, np.int64, sql_type)
         case Decimal():
             return full("real", float(value), np.float64, "DECIMAL")
-        case np.float32():
+        case np.floating() if value.dtype == np.float32:
             return full("real", value, np.float32, "FLOAT")
         case float():
             return full("real", value, np.float64, "DOUBLE")
