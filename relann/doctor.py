@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -75,7 +76,7 @@ def report() -> Group:
         version = piece.version
         lacking = f"pip install 'relann[{piece.extra}]'" if piece.extra else "missing: reinstall"
         pieces.add_row(
-            piece.package, version or lacking, piece.use, style=None if version else "dim"
+            piece.package, escape(version or lacking), piece.use, style=None if version else "dim"
         )
     return Group(
         pieces,
@@ -95,7 +96,7 @@ def _chosen(what: str, found: list[Finding], default: str, auto: str) -> Table:
     for finding in found:
         by = [f"connect({what}='{finding.name}')"]
         by += ["default"] * (finding.name == default) + ["'auto'"] * (finding.name == auto)
-        table.add_row(finding.name, finding.missing or "yes", ", ".join(by))
+        table.add_row(finding.name, escape(finding.missing or "yes"), ", ".join(by))
     return table
 
 

@@ -326,6 +326,7 @@ def _running(around: Surroundings, step: Step, source: int, how: str, order: _Or
     sort = Index.build(_kept(order.row, known), rows)
     pick = Index.build(order.last, rows)
     if how in ("min", "max"):
+        longest = int((np.arange(rows) - order.begin).max(initial=-1)) + 1
         sign, begin, there = (
             (1 if how == "max" else -1),
             around.tensor(order.begin),
@@ -334,7 +335,8 @@ def _running(around: Surroundings, step: Step, source: int, how: str, order: _Or
 
         def run(values: Values) -> Tensor:
             x = gather(wide(values), sort)
-            return gather(x.gather(0, _leaders(sign * x.detach(), begin, there)), pick)
+            found = _leaders(sign * x.detach(), begin, there, longest)
+            return gather(x.gather(0, found), pick)
     else:
         incidence = Incidence.build(order.part, None, int(order.part.max(initial=-1)) + 1, rows)
         share = _column(around, 1 / np.maximum(counts, 1)) if how == "avg" else None
@@ -346,16 +348,16 @@ def _running(around: Surroundings, step: Step, source: int, how: str, order: _Or
     return Bound(run, valid)
 
 
-def _leaders(x: Tensor, begin: Tensor, known: Tensor) -> Tensor:
+def _leaders(x: Tensor, begin: Tensor, known: Tensor, longest: int) -> Tensor:
     """For each row and column the place of the greatest known value from `begin` on.
 
     Of equal ones the first. Doubles the reach of every row until all reach their beginning: as many
-    passes as the longest partition's length has binary digits.
+    passes as the `longest` partition's length has binary digits.
     """
     values = torch.where(known[:, None], x, -torch.inf)
     place = torch.arange(len(x), device=x.device)
     best = place[:, None].expand(x.shape).clone()
-    reach, longest = 1, int((place - begin).max()) + 1 if len(x) else 0
+    reach = 1
     while reach < longest:
         inside = (place - reach >= begin)[reach:, None]
         earlier, later = best[:-reach], best[reach:]

@@ -130,7 +130,7 @@ class Expressions:
         if vector.kind == "null":
             return nothing(self.library, kind, sql_type, self.count)
         if kind != vector.kind or name != base_type(vector.type)[0]:
-            made = replace(vector, values=self._cast(vector, kind, name), kind=kind, type=sql_type)
+            made = replace(vector, values=self._cast(vector, kind, name), kind=kind, type=name)
             return replace(made, constant=False)
         return vector
 
