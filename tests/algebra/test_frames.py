@@ -323,6 +323,7 @@ def test_engines_are_named_in_their_files_only() -> None:
 
 # -- the interface that data frame libraries share ------------------------------------------------
 
+
 class _Watched:
     """A module or object that notes which of its names are used, and those of what they give."""
 

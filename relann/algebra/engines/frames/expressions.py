@@ -433,7 +433,16 @@ def _folded(node: exp.Expr) -> Any:
 
 
 _HARMLESS = frozenset(
-    ["safe", "typed", "big_int", "binary", "value_constructor", "negate", "ignore_nulls"]
+    [
+        "safe",
+        "typed",
+        "big_int",
+        "binary",
+        "value_constructor",
+        "negate",
+        "ignore_nulls",
+        "date_part_boundary",
+    ]
 )
 
 
