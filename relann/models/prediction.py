@@ -125,7 +125,7 @@ def _scores(
     module = trained.module(maps.plan)
     # cut even where all rows are asked for: what no output needs may hold keys training had not
     chosen = np.arange(maps.counts[maps.plan.output]) if rows is None else rows
-    remedy = "Predict fewer rows at a time with batch_size => 1024, or on the cpu"
+    remedy = "Predict some rows at a time, ml_predict('m', (SELECT …)), or on the cpu"
     with memory(module.device, "prediction", remedy), torch.no_grad():
         if batch_size is None:
             part = Part.bind(module, cut(maps, chosen))

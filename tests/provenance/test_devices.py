@@ -167,7 +167,7 @@ def test_too_little_memory_names_the_option() -> None:
         con.sql(MODEL.format(more=""))
         with (
             mock.patch("relann.models.prediction.Part.scores", side_effect=full),
-            pytest.raises(EngineError, match="batch_size => 1024"),
+            pytest.raises(EngineError, match="Predict some rows at a time"),
         ):
             con.sql("SELECT * FROM ml_predict('m')")
 
