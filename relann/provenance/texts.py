@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from relann.errors import DataError
+from relann.provenance.devices import CPU
 from relann.provenance.pretrained import TextEncoder, Tokens, load, run
 
 Floats32 = npt.NDArray[np.float32]
@@ -158,7 +159,7 @@ class Learner:
     """
 
     def __init__(
-        self, encoder: TextEncoder, generator: torch.Generator, device: torch.device
+        self, encoder: TextEncoder, generator: torch.Generator, device: torch.device = CPU
     ) -> None:
         self._encoder = encoder
         self._generator = generator
