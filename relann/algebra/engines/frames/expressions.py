@@ -58,7 +58,7 @@ class Expressions:
 
     def truth(self, node: exp.Expr) -> Array:
         """Where a condition is true: neither false nor NULL."""
-        return self._true(self._as_truth(self.value(node)))
+        return self.is_true(self.as_truth(self.value(node)))
 
     def value(self, node: exp.Expr) -> Vector:
         """An expression's value for each row; Refused for what is not understood."""
@@ -69,7 +69,7 @@ class Expressions:
         if isinstance(node, exp.Paren):
             return self.value(node.this)
         if not any(isinstance(n, _VARYING) or id(n) in self.known for n in node.walk()):
-            return constant(self.library, _folded(node), self.count)
+            return constant(self.library, folded(node), self.count)
         if type(node) in _OPERATORS:
             _check(node)
             return _OPERATORS[type(node)](self, node)
@@ -77,9 +77,9 @@ class Expressions:
         if name in _NAMED:
             return _NAMED[name](self, *(self.value(a) for a in node.expressions))
         if name in ("date_part", "datepart") and len(node.expressions) == 2:
-            return self._part(str(_folded(node.expressions[0])), node.expressions[1])
+            return self.time_part(str(folded(node.expressions[0])), node.expressions[1])
         if name in calendar.PARTS and len(node.expressions) == 1:
-            return self._part(name, node.expressions[0])
+            return self.time_part(name, node.expressions[0])
         raise Refused(scalar.described(node))
 
     # -- kinds ------------------------------------------------------------------------------------
@@ -107,10 +107,12 @@ class Expressions:
             raise Refused(f"a time function of {vector.type}")
         return vector.values * DAY if vector.kind == "day" else vector.values
 
-    def _true(self, vector: Vector) -> Array:
+    def is_true(self, vector: Vector) -> Array:
+        """Where a truth value is true."""
         return vector.values if vector.valid is None else vector.values & vector.valid
 
-    def _as_truth(self, vector: Vector) -> Vector:
+    def as_truth(self, vector: Vector) -> Vector:
+        """A value as a condition."""
         if vector.kind == "truth":
             return vector
         if vector.kind == "null":
@@ -340,22 +342,23 @@ class Expressions:
         """IS NOT DISTINCT FROM, without NULL."""
         equal = self.order("=", a, b)
         x, y = a.known(self.library, self.count), b.known(self.library, self.count)
-        return self.arrays.where(x & y, self._true(equal), ~x & ~y)
+        return self.arrays.where(x & y, self.is_true(equal), ~x & ~y)
 
     def conjunction(self, a: Vector, b: Vector) -> Vector:
         """AND: false if either is, NULL if not known."""
-        a, b = self._as_truth(a), self._as_truth(b)
-        false = self._false(a) | self._false(b)
-        true = self._true(a) & self._true(b)
+        a, b = self.as_truth(a), self.as_truth(b)
+        false = self.is_false(a) | self.is_false(b)
+        true = self.is_true(a) & self.is_true(b)
         return Vector("truth", true, None if both(a.valid, b.valid) is None else true | false,
                       "BOOLEAN")  # fmt: skip
 
     def negation(self, a: Vector) -> Vector:
         """NOT."""
-        a = self._as_truth(a)
+        a = self.as_truth(a)
         return replace(a, values=~a.values, constant=False)
 
-    def _false(self, vector: Vector) -> Array:
+    def is_false(self, vector: Vector) -> Array:
+        """Where a truth value is false, not NULL."""
         return ~vector.values if vector.valid is None else ~vector.values & vector.valid
 
     def chosen(self, conditions: Sequence[Array], choices: Sequence[Vector]) -> Vector:
@@ -381,7 +384,7 @@ class Expressions:
         """greatest or least of those that are not NULL; the first of equals."""
         best, *others = self.together(list(vectors))
         for other in others:
-            better = self._true(self.order(how, other, best))
+            better = self.is_true(self.order(how, other, best))
             known_best = best.known(self.library, self.count)
             known_other = other.known(self.library, self.count)
             best = self.chosen([(better | ~known_best) & known_other], [other, best])
@@ -389,13 +392,14 @@ class Expressions:
 
     def moved(self, a: Vector, b: exp.Expr, sign: int) -> Vector:
         """A date or time, an interval that is constant later."""
-        by = _folded(b)
+        by = folded(b)
         if not isinstance(by, Interval):
             raise Refused("an interval that is not constant")
         values = calendar.moved(self.arrays, self.micros(a), by.scaled(sign))
         return Vector("moment", values, a.valid, "TIMESTAMP")
 
-    def _part(self, name: str, node: exp.Expr) -> Vector:
+    def time_part(self, name: str, node: exp.Expr) -> Vector:
+        """extract(name FROM …) of a date or time, or `epoch` of a difference of times."""
         if isinstance(bare := node.unnest(), exp.Sub) and name == "epoch":
             a, b = self.value(bare.this), self.value(bare.expression)
             if {a.kind, b.kind} <= {"day", "moment"} and "moment" in (a.kind, b.kind):
@@ -424,7 +428,7 @@ def widest(vectors: Sequence[Vector]) -> str:
     return "BIGINT" if len(signed) > 1 else best
 
 
-def _folded(node: exp.Expr) -> Any:
+def folded(node: exp.Expr) -> Any:
     """The Python value of an expression without columns."""
     try:
         return scalar.evaluate(node, {})
@@ -513,8 +517,8 @@ def _is(of: Expressions, node: exp.Is) -> Vector:
             known = of.library.to_device(missing)
         return Vector("truth", known, None, "BOOLEAN")
     if isinstance(node.expression, exp.Boolean):
-        wanted = of._as_truth(found)
-        values = of._true(wanted) if node.expression.this else of._false(wanted)
+        wanted = of.as_truth(found)
+        values = of.is_true(wanted) if node.expression.this else of.is_false(wanted)
         return Vector("truth", values, None, "BOOLEAN")
     raise Refused(scalar.described(node))
 
@@ -544,7 +548,7 @@ def _case(of: Expressions, node: exp.Case) -> Vector:
         found = of.value(branch.this)
         if tested is not None:
             found = of.order("=", tested, found)
-        conditions.append(of._true(of._as_truth(found)))
+        conditions.append(of.is_true(of.as_truth(found)))
         choices.append(of.value(branch.args["true"]))
     default = node.args.get("default")
     rest = constant(of.library, None, of.count) if default is None else of.value(default)
@@ -565,7 +569,7 @@ def _coalesce(of: Expressions, node: exp.Coalesce) -> Vector:
 
 def _nullif(of: Expressions, node: exp.Nullif) -> Vector:
     a, b = of.value(node.this), of.value(node.expression)
-    equal = of._true(of.order("=", a, b))
+    equal = of.is_true(of.order("=", a, b))
     if a.kind == "null":
         return a
     return replace(a, valid=both(a.valid, ~equal), constant=False)
@@ -576,7 +580,7 @@ def _conversion(of: Expressions, node: exp.Cast) -> Vector:
 
 
 def _like(of: Expressions, node: exp.Like) -> Vector:
-    found, pattern = of.value(node.this), _folded(node.expression)
+    found, pattern = of.value(node.this), folded(node.expression)
     texts = of.texts(found)
     if not isinstance(pattern, str) or "_" in pattern or "\\" in pattern:
         raise Refused("LIKE with such a pattern")
@@ -622,9 +626,9 @@ def _length(of: Expressions, node: exp.Length) -> Vector:
 
 
 def _substring(of: Expressions, node: exp.Substring) -> Vector:
-    a, start = of.value(node.this), _folded(node.args["start"])
+    a, start = of.value(node.this), folded(node.args["start"])
     length = node.args.get("length")
-    size = None if length is None else _folded(length)
+    size = None if length is None else folded(length)
     if start < 1 or (size is not None and size < 0):
         raise Refused("substring from the end")
     stop = None if size is None else start - 1 + size
@@ -633,7 +637,7 @@ def _substring(of: Expressions, node: exp.Substring) -> Vector:
 
 def _replaced(of: Expressions, node: exp.Replace) -> Vector:
     a = of.value(node.this)
-    old, new = (_folded(node.args[k]) for k in ("expression", "replacement"))
+    old, new = (folded(node.args[k]) for k in ("expression", "replacement"))
     if not old or not isinstance(old, str) or not isinstance(new, str):
         raise Refused("replace of such texts")
     return Vector("text", of.texts(a).str.replace(old, new, regex=False), a.valid, "VARCHAR")
@@ -783,7 +787,7 @@ _DATE_PARTS: dict[type[exp.Expr], str] = {
 
 
 def _part_of(name: str) -> Operator:
-    return lambda of, node: of._part(name, node.this)
+    return lambda of, node: of.time_part(name, node.this)
 
 
 _OPERATORS: dict[type[Any], Operator] = {
@@ -843,7 +847,7 @@ _OPERATORS: dict[type[Any], Operator] = {
     exp.DateDiff: _difference,
     exp.TimestampTrunc: _truncated,
     exp.DateTrunc: _truncated,
-    exp.Extract: lambda of, n: of._part(n.this.name, n.expression),
+    exp.Extract: lambda of, n: of.time_part(n.this.name, n.expression),
     **{kind: _part_of(name) for kind, name in _DATE_PARTS.items()},
 }
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from sqlglot import exp
 
-from relann.algebra.engines.frames.expressions import Expressions, _folded
+from relann.algebra.engines.frames.expressions import Expressions, folded
 from relann.algebra.engines.frames.keys import (
     Grouping,
     SortKey,
@@ -338,7 +338,7 @@ def windowed(of: Expressions, window: exp.Expr) -> Vector:
 
 def _neighbour(ordered: _Window, call: exp.Expr, sign: int) -> Vector:
     offset = call.args.get("offset")
-    by = 1 if offset is None else _folded(offset)
+    by = 1 if offset is None else folded(offset)
     if call.args.get("default") is not None or not isinstance(by, int):
         raise Refused("lag or lead with a default or an offset that is not constant")
     of, arrays = ordered.of, ordered.of.arrays
