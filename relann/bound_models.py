@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from relann.algebra.bind import Layer
 from relann.algebra.embedded import PREDICTION
-from relann.algebra.engines.duckdb import DuckDBEngine
+from relann.algebra.engines.choice import DEFAULT, engine_for
 from relann.algebra.parse import statements
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.statements import Body, CreateModel
@@ -29,6 +29,7 @@ from relann.models.options import Options
 from relann.models.program import AsOf, MapCache, Program
 from relann.models.splits import Numbers
 from relann.models.training import CURVE, Trained
+from relann.provenance.devices import chosen
 from relann.provenance.encoders import Encoders
 from relann.provenance.module import QueryModule
 from relann.provenance.slices import cut
@@ -79,11 +80,18 @@ class KnownLayers:
 class BoundModels:
     """The models of one connection, what they are bound to, and how."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, store: Store) -> None:
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        store: Store,
+        engine: str = DEFAULT,
+        device: str = "cpu",
+    ) -> None:
         self.connection = connection
         self.store = store
         self.catalog = Catalog(connection)
-        self.engine = DuckDBEngine(connection)
+        self.engine = engine_for(engine, connection)
+        self.device = str(chosen(device))
         self._cache = MapCache()
 
     def layers(self) -> KnownLayers:
@@ -181,7 +189,13 @@ class BoundModels:
                 f"model `{record.name}` does not fit the database any more: {error}"
                 + self.since(record)
             ) from error
-        return Known(record, program, trained, self.maps(program))
+        return Known(record, program, self.placed(trained), self.maps(program))
+
+    def placed(self, trained: Trained | Boosted) -> Trained | Boosted:
+        """A model that predicts where the session says."""
+        if isinstance(trained, Boosted):
+            return trained
+        return replace(trained, device=self.device)
 
     def network(self, name: str) -> tuple[QueryModule, Part]:
         """The network of a model with its weights, and all output rows of now bound to it.
@@ -193,7 +207,7 @@ class BoundModels:
         if isinstance(trained, Boosted):
             raise QueryError("head = 'gbdt' has trees and no network")
         maps = self.maps(self.bound(record))
-        module = trained.module(maps.plan)
+        module = replace(trained, device=self.device).module(maps.plan)
         return module, Part.bind(module, cut(maps, np.arange(maps.counts[maps.plan.output])))
 
     def rows_of(self, known: Known, argument: CallArgument) -> Numbers:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from relann.algebra.engines.choice import DEFAULT
 from relann.algebra.lexing import lex, word
 from relann.algebra.parse import statements
 from relann.algebra.statements import CreateLayer, Passthrough
@@ -23,6 +24,7 @@ from relann.autoselect.settings import Settings
 from relann.bank_build import build
 from relann.comparison import HEADERS, cells, draw, footer
 from relann.comparison import compare as compared
+from relann.doctor import report
 from relann.errors import QueryError, RelannError, did_you_mean, listing
 from relann.loading import load
 from relann.manifest import relbench_tasks
@@ -49,6 +51,12 @@ app = typer.Typer(
 )
 bank = typer.Typer(no_args_is_help=True, help="The bank of trials that the selector learns from.")
 app.add_typer(bank, name="bank")
+Engine = Annotated[
+    str, typer.Option("--engine", help="Who makes row maps: duckdb, cudf or auto; see doctor.")
+]
+Device = Annotated[
+    str, typer.Option("--device", help="Where models are trained and predict: cpu, cuda or auto.")
+]
 Database = Annotated[
     str, typer.Option("--db", metavar="FILE", help="DuckDB database; made if it is not there.")
 ]
@@ -79,10 +87,12 @@ def _options(
 def run(
     file: Annotated[str, typer.Argument(help="SQL file; - reads standard input.")],
     db: Database = ":memory:",
+    engine: Engine = DEFAULT,
+    device: Device = "cpu",
 ) -> None:
     """Run the statements of a file and print each result; stop at the first error."""
     text = _read(file)
-    with _failing(file), connect(db) as session:
+    with _failing(file), connect(db, engine=engine, device=device) as session:
         for result in session.each(text):
             _print(Console(), result)
 
@@ -92,6 +102,8 @@ def explain(
     query: Annotated[str, typer.Argument(help="SQL file, a query, or a stored model's name.")],
     db: Database = ":memory:",
     analyze: Annotated[bool, typer.Option(help="Run the model once and add times.")] = False,
+    engine: Engine = DEFAULT,
+    device: Device = "cpu",
 ) -> None:
     """Show what models do: the lifted query, the rules that fired, the plan. Changes nothing.
 
@@ -99,7 +111,7 @@ def explain(
     """
     file = query if _is_file(query) else ""
     text = _read(file) if file else query
-    with _failing(file), connect(db) as session:
+    with _failing(file), connect(db, engine=engine, device=device) as session:
         session.connection.begin()
         try:
             for statement in statements(text):
@@ -116,6 +128,12 @@ def demo() -> None:
     """Predict late flights from real data with a model that is a query."""
     with _failing(""):
         importlib.import_module("relann.demo.flights").main()
+
+
+@app.command()
+def doctor() -> None:
+    """Show what is installed, which engine and device would run, and what to install for more."""
+    Console().print(report())
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from relann.algebra.bind import Layer
+from relann.algebra.engines.choice import DEFAULT
 from relann.algebra.engines.protocol import Engine
 from relann.algebra.lineage import key_columns
 from relann.algebra.statements import (
@@ -48,8 +49,14 @@ class Lifecycle:
     `table_functions` maps names to what gives their rows.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, store: Store) -> None:
-        self._models = BoundModels(connection, store)
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        store: Store,
+        engine: str = DEFAULT,
+        device: str = "cpu",
+    ) -> None:
+        self._models = BoundModels(connection, store, engine, device)
         self.table_functions: Mapping[str, Callable[[TableCall], pa.Table]] = {
             **TableFunctions(self._models).by_name,
             **ProvenanceFunctions(self._models).by_name,
@@ -113,7 +120,9 @@ class Lifecycle:
             else:
                 maps = self._models.maps(program)
                 check_one_row_each(program, maps, self._models.catalog)
-                trained = trained_on(maps, options, ids, watch)
+                own = options.head is not None or options.device is not None
+                placed_on = options if own else options.on(self._models.device)
+                trained = trained_on(maps, placed_on, ids, watch)
         return Fitted(
             statement, options, program, ids, layers.used, trained, compiled, self._models.maps
         )
@@ -215,9 +224,17 @@ class Lifecycle:
             ids = self._ids(program)
             head = f"\n\n{described(program.plan, options, ids)}"
         if not statement.analyze:
-            return program.explain() + head
+            return program.explain() + self._remarks(program) + head
         maps = self._models.maps(program)
-        return program.explain(maps, profiled(maps, options)) + head
+        found = profiled(maps, options.on(self._models.device))
+        return program.explain(maps, found) + self._remarks(program) + head
+
+    def _remarks(self, program: Program) -> str:
+        """What the engine and the device have to say; nothing of the usual ones."""
+        lines = self._models.engine.remarks(program.plan)
+        if self._models.device != "cpu":
+            lines = [*lines, f"numbers on {self._models.device}"]
+        return "".join(["\n\nEngine", *(f"\n  {line}" for line in lines)]) if lines else ""
 
     def _ids(self, program: Program) -> frozenset[str]:
         """The output columns that say which row it is: keys, and the seed's entity and time."""

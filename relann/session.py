@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 import duckdb
 import pyarrow as pa
 
+from relann.algebra.engines.choice import DEFAULT
 from relann.algebra.lexing import Lexed, word
 from relann.algebra.parse import explanation, statements
 from relann.algebra.statements import (
@@ -38,7 +40,7 @@ from relann.declare import declare
 from relann.discovery import discover
 from relann.draft import Draft, Sql
 from relann.duckdb_errors import duckdb_error_text, query_error
-from relann.errors import EngineError, QueryError, Span
+from relann.errors import EngineError, QueryError, RelannError, Span
 from relann.lifecycle import Lifecycle
 from relann.models import library
 from relann.models.seeds import made_task
@@ -99,17 +101,23 @@ MakeModels = Callable[[duckdb.DuckDBPyConnection, Store], Models]
 def connect(
     database: str | Path | duckdb.DuckDBPyConnection = ":memory:",
     read_only: bool = False,
-    models: MakeModels = Lifecycle,
+    models: MakeModels | None = None,
+    engine: str = DEFAULT,
+    device: str = "cpu",
 ) -> Session:
     """A session on a database file, on memory, or on a DuckDB connection you have.
 
-    A connection you pass stays yours: closing the session leaves it open. Raises EngineError if the
-    file cannot be opened.
+    A connection you pass stays yours: closing the session leaves it open. `engine` makes the row
+    maps: 'duckdb', 'cudf' (on an NVIDIA GPU) or 'auto', the latter where it can. `device` is where
+    models are trained and predict: 'cpu', 'cuda' or 'auto'. `models` is for other kinds of models.
+
+    Raises EngineError if the file cannot be opened, or engine or device cannot be had.
     """
+    make = models or partial(Lifecycle, engine=engine, device=device)
     if isinstance(database, duckdb.DuckDBPyConnection):
         if read_only:
             raise EngineError("read_only is for a path; a connection is what it was opened as")
-        return Session(database, models, owned=False)
+        return Session(database, make, owned=False)
     try:
         connection = duckdb.connect(str(database), read_only=read_only)
         connection.execute("SET enable_progress_bar = false")  # training shows one of its own
@@ -121,7 +129,11 @@ def connect(
                 f"read it, each with read_only=True ({text})"
             )
         raise EngineError(f"cannot open database {database}: {text}") from error
-    return Session(connection, models, owned=True)
+    try:
+        return Session(connection, make, owned=True)
+    except RelannError:
+        connection.close()
+        raise
 
 
 class Session:

@@ -43,6 +43,7 @@ LAYERS = (
         "datasets",
         "loading",
         "demo",
+        "doctor",
         "bank_databases",
         "bank_build",
         "comparison",
@@ -61,6 +62,8 @@ LATE = frozenset(
         ("relann.autoselect.search", "optuna"),
         ("relann.comparison", "matplotlib.figure"),
         ("relann.loading", "relbench"),
+        ("relann.algebra.engines.cudf", "cudf"),
+        ("relann.algebra.engines.cudf", "cupy"),
         *(
             ("relann.provenance.pretrained", library)
             for library in ("sentence_transformers", "transformers", "model2vec", "huggingface_hub")

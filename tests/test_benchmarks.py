@@ -6,8 +6,12 @@ from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
+import pytest
+import torch
 
 import relann
+from benchmarks.gpu import ours
+from benchmarks.gpu.graphs import PROGRAMS, Size, graph, typed_graph
 from benchmarks.temporal.samples import Sampler
 from relann.discovery import discover
 
@@ -51,3 +55,19 @@ def amounts_of(vectors: np.ndarray, sampler: Sampler) -> np.ndarray:
     """The amounts 0 … 29 again from their standardised values."""
     known = sampler.rows["orders"].vectors.numpy()[:, 0]
     return np.abs(vectors[:, :1] - known).argmin(axis=1)
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMS))
+def test_models_of_the_gpu_benchmark_run_on_other_devices_operations(name: str) -> None:
+    """On the CPU: on row maps by pandas, against the compiled loops."""
+    tables = typed_graph(0.005) if name == "HGT" else graph(Size(40, 150, 8, 3))
+    maps = ours.maps_of(name, tables, "pandas")
+    assert ours.apart(maps, torch.device("cpu")) < 1e-4
+    assert ours.epoch_of(maps, torch.device("cpu"))() > 0
+
+
+def test_row_maps_of_the_gpu_benchmark_agree() -> None:
+    """Times of both engines for both; it raises where they differ."""
+    times = ours.row_map_times(2_000, "pandas", torch.device("cpu"))
+    assert set(times) == {"join", "group ids"}
+    assert all(second > 0 for pair in times.values() for second in pair)

@@ -15,7 +15,7 @@ from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 from typer.testing import CliRunner
 
-from relann import cli, connect
+from relann import cli, connect, doctor
 from relann.version import VERSION
 
 
@@ -237,3 +237,27 @@ def test_bench_needs_a_checkout(relann, tmp_path, monkeypatch):
     (tmp_path / "benchmarks" / "speed.py").write_text("print('measured')")
     assert "Did you mean `speed`?" in relann("bench", "sped")[2]
     assert relann("bench", "speed")[0] == 0
+
+
+class TestDoctor:
+    def test_says_what_runs_and_what_to_install(self, relann, monkeypatch):
+        monkeypatch.setattr(doctor.devices, "missing", lambda choice: None)
+        monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: False)
+        lacks = {"cudf": "cudf is not installed; pip install 'relann[gpu]'"}
+        monkeypatch.setattr(doctor.choice, "missing", lacks.get)
+        monkeypatch.setattr(doctor.Piece, "version", property(lambda piece: None))
+        code, out, err = relann("doctor")
+        assert (code, err) == (0, "")
+        told = " ".join(out.replace("│", " ").split())
+        assert f"relann {VERSION}, Python" in told
+        assert "lightgbm pip install 'relann[gbdt]' head = 'gbdt'" in told
+        assert "duckdb missing: reinstall" in told
+        assert "cudf is not installed; pip" in told
+        assert [f.name for f in doctor.engines() if f.missing is None] == ["duckdb", "pandas"]
+
+    def test_an_engine_that_cannot_be_had_ends_the_command(self, relann, file):
+        path = file("SELECT 1 AS a")
+        code, out, _ = relann("run", path, "--engine", "pandas", "--device", "auto")
+        assert code == 0 and "1" in out
+        code, _, err = relann("run", path, "--engine", "cuda")
+        assert code == 1 and "no engine is called 'cuda'" in err

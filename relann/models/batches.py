@@ -38,7 +38,8 @@ class Part:
         if part.rows is None:
             return cls(batch, None, valid)
         rows = np.asarray(part.rows, dtype=np.int64)
-        return cls(batch, torch.from_numpy(rows), None if valid is None else valid[rows])
+        asked = torch.from_numpy(rows).to(module.device)
+        return cls(batch, asked, None if valid is None else valid[rows])
 
     def scores(self, module: QueryModule) -> Tensor:
         """The prediction of each of the rows. Shape (rows, width)."""
@@ -117,7 +118,7 @@ class Batches:
 
     def _part(self, chosen: Numbers) -> tuple[Part, Tensor]:
         part = self.source.part(self.rows[chosen])
-        return self._checked(part), self.targets[torch.from_numpy(chosen)]
+        return self._checked(part), self.targets[torch.from_numpy(chosen).to(self.targets.device)]
 
     def _checked(self, part: Part) -> Part:
         check_predicted(part.valid, self.name)

@@ -59,7 +59,7 @@ class Fitted:
         assert self.options.split is not None
         column = dict(maps.plan.contents)[self.options.split]
         moved = replace(maps, columns={**maps.columns, (maps.plan.output, column): splits})
-        return trained_on(moved, self.options, self.ids, watch), moved
+        return trained_on(moved, self.trained.options, self.ids, watch), moved
 
     def column(self, name: str) -> pa.Array:
         """A content column of the output."""

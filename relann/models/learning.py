@@ -20,6 +20,7 @@ from relann.models.batches import Batches
 from relann.models.losses import Head
 from relann.models.metrics import is_better, measure
 from relann.models.options import Options
+from relann.provenance.devices import mixed
 from relann.provenance.module import Batch, QueryModule
 
 log = logging.getLogger("relann")
@@ -137,7 +138,9 @@ class Learning:
         total = 0.0
         for part, targets in self.train.shuffled(self.source):
             self.optimizer.zero_grad(set_to_none=True)
-            loss = self.head.value(part.scores(self.module), targets)
+            with mixed(self.module.device, self.options.precision):
+                scores = part.scores(self.module)
+            loss = self.head.value(scores.to(self.module.dtype), targets)
             if not loss.requires_grad:
                 raise QueryError(
                     "the prediction depends on no parameter, so there is nothing to train"
@@ -170,7 +173,7 @@ class Learning:
         if self.metric == "loss":
             return loss, loss
         probabilities = self.head.probabilities(whole)
-        return loss, measure(self.metric, self.head, targets.numpy(), probabilities)
+        return loss, measure(self.metric, self.head, targets.cpu().numpy(), probabilities)
 
     def _loss_of_known(self, scores: Tensor, targets: Tensor) -> float | None:
         """The loss over rows of classes that training had too; None without such rows."""

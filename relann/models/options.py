@@ -14,6 +14,8 @@ Loss = Literal["cross_entropy", "bce", "mse", "mae", "huber"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
 Kind = Literal["gbdt"]
 Provenance = Literal["learned"]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "bfloat16"]
 Metric = Literal["loss", "accuracy", "auroc", "ap", "f1", "log_loss", "mae", "rmse", "r2"]
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -42,6 +44,9 @@ _OF_NETWORKS = {
     "encoder_lr": "",
     "provenance": "",
     "width": "",
+    "device": "",
+    "precision": "",
+    "deterministic": "",
 }
 _OF_TREES = {
     "rounds": "epochs",
@@ -84,6 +89,9 @@ class Options(BaseModel):
     metric        which validation metric is best (None: accuracy, auroc, mae or rmse by the loss)
     provenance    'learned': the query is plain SQL, its tuples have embeddings of this `width`
     finetune      whether pretrained text encoders are trained as well; encoder_lr is their own lr
+    device        'cpu', 'cuda' or 'auto', where it is trained (None: where the session says)
+    precision     'bfloat16': products in half the bits, weights and sums in float32
+    deterministic the same bits each time on a GPU as well
     head          'gbdt': boosted trees over content columns; None: the query's own network
 
     Of trees only, which have an lr of 0.05 unless given:
@@ -117,6 +125,9 @@ class Options(BaseModel):
     width: _Count = 64
     finetune: bool = False
     encoder_lr: _Positive = 2e-5
+    device: Device | None = None
+    precision: Precision = "float32"
+    deterministic: bool = False
     head: Kind | None = None
     rounds: _Count = 500
     leaves: Annotated[int, Field(ge=2, le=131072)] = 31
@@ -194,6 +205,12 @@ class Options(BaseModel):
         made._spans.update(self._spans)
         return made
 
+    def on(self, device: str) -> Options:
+        """The same on a device."""
+        made = self.model_copy(update={"device": device})
+        made._spans.update({n: s for n, s in self._spans.items() if n != "device"})
+        return made
+
     @property
     def hidden(self) -> tuple[str, ...]:
         """Output columns that are no input: label and split."""
@@ -218,7 +235,16 @@ def _check_head(options: Options, given: Mapping[str, Given]) -> None:
 
 def _folded(name: str, value: object) -> object:
     """Choices are case-insensitive, names of columns are as written."""
-    choice = name in ("loss", "optimizer", "metric", "head", "regime", "provenance")
+    choice = name in (
+        "loss",
+        "optimizer",
+        "metric",
+        "head",
+        "regime",
+        "provenance",
+        "device",
+        "precision",
+    )
     return value.lower() if choice and isinstance(value, str) else value
 
 

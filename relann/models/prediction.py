@@ -21,6 +21,7 @@ from relann.models.splits import (
     split_rows,
 )
 from relann.models.training import Trained
+from relann.provenance.devices import memory
 from relann.provenance.inputs import Mask
 from relann.provenance.slices import cut
 
@@ -124,16 +125,17 @@ def _scores(
     module = trained.module(maps.plan)
     # cut even where all rows are asked for: what no output needs may hold keys training had not
     chosen = np.arange(maps.counts[maps.plan.output]) if rows is None else rows
-    with torch.no_grad():
+    remedy = "Predict some rows at a time, ml_predict('m', (SELECT …)), or on the cpu"
+    with memory(module.device, "prediction", remedy), torch.no_grad():
         if batch_size is None:
             part = Part.bind(module, cut(maps, chosen))
-            return part.scores(module), part.valid
+            return part.scores(module).cpu(), part.valid
         source = Sliced(module, maps)
         starts = range(0, max(1, len(chosen)), batch_size)
         scores, masks = [], []
         for begin in starts:
             part = source.part(chosen[begin : begin + batch_size])
-            found = part.scores(module)
+            found = part.scores(module).cpu()
             scores.append(found)
             masks.append(np.ones(len(found), dtype=bool) if part.valid is None else part.valid)
     return torch.cat(scores), np.concatenate(masks)

@@ -23,6 +23,7 @@ from relann.models.metrics import default_metric, metrics_of
 from relann.models.options import Options
 from relann.models.progress import progress
 from relann.models.splits import Numbers, labelled, output_column, prediction_step, split_rows
+from relann.provenance.devices import chosen, deterministic, memory
 from relann.provenance.encoders import Encoders
 from relann.provenance.inputs import shared
 from relann.provenance.module import QueryModule
@@ -43,6 +44,7 @@ class Trained:
     curve       one row for each epoch, see CURVE; none if it was not trained
     best_epoch  whose weights these are, None if it was not trained
     rows        how many labelled rows each split has
+    device      where it predicts: a choice of `devices.chosen`
     """
 
     weights: dict[str, Tensor]
@@ -52,6 +54,7 @@ class Trained:
     curve: pa.Table
     best_epoch: int | None
     rows: dict[str, int]
+    device: str = "cpu"
 
     def state(self) -> dict[str, pa.Table]:
         """What was fitted beside the weights, as tables by name."""
@@ -66,7 +69,7 @@ class Trained:
 
     def module(self, plan: Plan) -> QueryModule:
         """The network with these weights, ready to predict."""
-        module = QueryModule(plan, self.encoders, self.options.seed)
+        module = QueryModule(plan, self.encoders, self.options.seed, device=chosen(self.device))
         module.load(self.weights)
         return module.eval()
 
@@ -97,9 +100,14 @@ def fit(maps: RowMaps, options: Options, watch: Watch = unwatched) -> Trained:
     rows = {name: len(found) for name, found in labels.rows.items()}
     if not options.train:
         return _untrained(maps, options, labels.head, labels.rows["train"], rows)
-    learning, encoders = _learning(maps, options, labels)
+    device = _device(options)
     curve = []
-    with progress(options.epochs) as show:
+    with (
+        memory(device, "training", _remedy(options)),
+        deterministic(device, options.deterministic),
+        progress(options.epochs) as show,
+    ):
+        learning, encoders = _learning(maps, options, labels)
         for epoch in learning.epochs():
             curve.append(epoch)
             show(epoch.told(learning.metric))
@@ -111,7 +119,19 @@ def fit(maps: RowMaps, options: Options, watch: Watch = unwatched) -> Trained:
     best = learning.best.epoch
     log.info("kept epoch %d of %d", best, len(curve))
     table = curve_table(curve, learning.metric, best)
-    return Trained(learning.best_state, encoders, labels.head, options, table, best, rows)
+    weights = {name: value.cpu() for name, value in learning.best_state.items()}
+    return Trained(weights, encoders, labels.head, options, table, best, rows, str(device))
+
+
+def _device(options: Options) -> torch.device:
+    return chosen(options.device or "cpu", options.span("device"))
+
+
+def _remedy(options: Options) -> str:
+    """What to do where memory does not suffice."""
+    if options.batch_size is None:
+        return "Take the rows in parts: OPTIONS (batch_size = 1024), or train on the cpu"
+    return f"Take a smaller `batch_size` (it is {options.batch_size}), or train on the cpu"
 
 
 def learning_of(maps: RowMaps, options: Options) -> Learning:
@@ -128,7 +148,8 @@ def profiled(maps: RowMaps, options: Options) -> Profile | None:
     if not maps.plan.values:
         return None
     if options.label is None:
-        module = QueryModule(maps.plan, Encoders.fit(maps.plan, maps), options.seed)
+        encoders = Encoders.fit(maps.plan, maps)
+        module = QueryModule(maps.plan, encoders, options.seed, device=_device(options))
         return profile(module, module.bind(maps), torch.sum)
     learning = learning_of(maps, options)
     part, targets = next(learning.train.shuffled(np.random.default_rng(options.seed)))
@@ -163,14 +184,18 @@ def _learning(maps: RowMaps, options: Options, labels: _Labels) -> tuple[Learnin
     metric = deciding_metric(options, head, len(val))
     reached = cut(maps, train)
     encoders = Encoders.fit(maps.plan, reached.maps, options.finetune)
-    module = QueryModule(maps.plan, encoders, options.seed)
+    module = QueryModule(maps.plan, encoders, options.seed, device=_device(options))
     source = Sliced(module, maps)
-    targets = shared(head.targets(labels.values, labels.column))
+    targets = shared(head.targets(labels.values, labels.column)).to(module.device)
     size = options.batch_size
-    batches = Batches(source, train, targets[torch.from_numpy(train)], size, "training", reached)
-    checks = Batches(source, val, targets[torch.from_numpy(val)], size, "validation")
+    batches = Batches(source, train, targets[_index(train, targets)], size, "training", reached)
+    checks = Batches(source, val, targets[_index(val, targets)], size, "validation")
     learning = Learning(module, head, options, metric, batches, checks if len(val) else None)
     return learning, encoders
+
+
+def _index(rows: Numbers, of: Tensor) -> Tensor:
+    return torch.from_numpy(rows).to(of.device)
 
 
 def _untrained(

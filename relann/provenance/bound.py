@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,8 +15,9 @@ from relann.algebra.engines.protocol import Ints
 from relann.algebra.plan import Gather, Plan
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.terms import Content, Key, Parameter
+from relann.provenance.devices import CPU
 from relann.provenance.encoders import Encoders
-from relann.provenance.inputs import Inputs, Mask
+from relann.provenance.inputs import Inputs, Mask, shared
 from relann.provenance.kernels.structures import Incidence, Index
 from relann.provenance.masks import Masks, seen
 from relann.provenance.texts import Learner
@@ -48,7 +51,8 @@ class Surroundings:
     """What steps are bound in: the model's arrays, the data, and the steps bound before.
 
     `stacks` are those of a `Slice`; `uses` counts how often the value of each step is read;
-    `learners` are the text encoders trained with the model, by site.
+    `learners` are the text encoders trained with the model, by site; `device` is where its arrays
+    are, and every tensor that is made for it.
     """
 
     plan: Plan
@@ -65,6 +69,11 @@ class Surroundings:
     uses: Counter[int] = field(default_factory=Counter)
     indexes: dict[tuple[int, object, int], Index] = field(default_factory=dict)
     learners: Mapping[str, Learner] = field(default_factory=dict)
+    device: torch.device = CPU
+
+    def tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        """An array as a tensor where the model's are; on its own memory on the CPU."""
+        return shared(array).to(self.device)
 
     def count(self, step: int) -> int:
         """Rows of the space a step's value is over."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -74,6 +74,17 @@ class Inputs:
                             out.filters[where] = truth(maps.columns[where])
         return out
 
+    def to(self, device: torch.device) -> Inputs:
+        """The same with its tensors on a device; numbers of rows stay where they are."""
+        if device.type == "cpu":
+            return self
+        return replace(
+            self,
+            lifts={k: (v.to(device), mask) for k, (v, mask) in self.lifts.items()},
+            codes={k: v.to(device) for k, v in self.codes.items()},
+            texts={k: v.to(device) for k, v in self.texts.items()},
+        )
+
     def take(self, kept: Mapping[int, Ints]) -> Inputs:
         """The inputs of some rows of each space, as `RowMaps.restrict` keeps them."""
 
@@ -92,7 +103,7 @@ class Inputs:
 
 
 def _taken(values: Tensor, rows: Ints) -> Tensor:
-    return values.index_select(0, shared(rows))
+    return values.index_select(0, shared(rows).to(values.device))
 
 
 def _full(mask: Mask | None, rows: Ints) -> Mask | None:

@@ -14,6 +14,7 @@ from relann.algebra.plan import Plan, arguments
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.terms import Dropout
 from relann.provenance.bound import Bound, Run, Surroundings, Values
+from relann.provenance.devices import CPU
 from relann.provenance.encoders import Encoders
 from relann.provenance.inputs import Inputs, Mask
 from relann.provenance.parameters import Scope, generator_for, load, materialise
@@ -42,25 +43,32 @@ class Batch:
 class QueryModule(Scope):
     """The network a plan is: its parameters, under the names they have in the query.
 
-    Start values depend on `seed` and each parameter's name only; text encoders that are trained
-    start as they were pretrained. DataError where an encoder is not the one it was.
+    Its arrays are on `device`, and every tensor that a batch holds is; row maps stay in the memory
+    of the processor. Start values depend on `seed` and each parameter's name only; text encoders
+    that are trained start as they were pretrained. DataError where an encoder is not what it was.
     """
 
     def __init__(
-        self, plan: Plan, encoders: Encoders, seed: int = 0, dtype: torch.dtype = torch.float32
+        self,
+        plan: Plan,
+        encoders: Encoders,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device = CPU,
     ) -> None:
         super().__init__()
         pretrained = {site: origin.load() for site, origin in encoders.pretrained.items()}
         self.plan = plan
         self.encoders = encoders
         self.dtype = dtype
-        self._arrays = materialise(plan, encoders.sizes, seed, dtype, self)
+        self.device = device
+        self._arrays = materialise(plan, encoders.sizes, seed, dtype, self, device)
         sites = [s.operation.site for s in plan.steps if isinstance(s.operation, Dropout)]
-        self._generators = {site: generator_for(seed, site) for site in sites}
+        self._generators = {site: generator_for(seed, site, device) for site in sites}
         self._learners: dict[str, Learner] = {}
         for site, origin in encoders.pretrained.items():
             if origin.trained:
-                learner = Learner(pretrained[site], generator_for(seed, f"{site}.encoder"))
+                learner = Learner(pretrained[site], generator_for(seed, f"{site}.encoder"), device)
                 self._learners[site] = learner
                 for part, value in learner.state.items():
                     name = f"{site}.encoder.{part}"
@@ -75,7 +83,7 @@ class QueryModule(Scope):
 
     def inputs(self, maps: RowMaps) -> Inputs:
         """The content the steps read, encoded; `Inputs.take` slices it along `RowMaps.restrict`."""
-        return Inputs.read(self.plan, maps, self.encoders, self.dtype)
+        return Inputs.read(self.plan, maps, self.encoders, self.dtype).to(self.device)
 
     def bind(
         self,
@@ -103,6 +111,7 @@ class QueryModule(Scope):
             stacks=stacks or {},
             uses=_uses(self.plan),
             learners=self._learners,
+            device=self.device,
         )
         for number in range(len(self.plan.steps)):
             around.bound.append(bind_step(around, number))

@@ -41,7 +41,8 @@ def _follow(
 ) -> None:
     with torch.no_grad():
         count = len(known)
-        share = max(MOMENTUM, 1 / (int(steps) + 1))
+        # a tensor: a number would wait for the device
+        share = (1 / (steps + 1).to(mean.dtype)).clamp(min=MOMENTUM)
         mean.lerp_(center.detach(), share)
         variance.lerp_(spread.detach() * (count / max(count - 1, 1)), share)
         steps += 1

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from relann.algebra.plan import Plan
 from relann.algebra.terms import Learned, Linear, Lookup, Norm, Parameter, Term
 from relann.errors import DataError, PlanError, did_you_mean, listing
+from relann.provenance.devices import CPU
 
 NORMAL = 0.1
 """Standard deviation of parameters that start `normal`."""
@@ -91,10 +92,10 @@ def start_value(array: Array, sizes: Mapping[str, int], seed: int) -> Tensor:
     raise PlanError(f"no parameter starts as `{array.parameter.initial}`")
 
 
-def generator_for(seed: int, name: str) -> torch.Generator:
-    """A source of random numbers of its own for each (seed, name)."""
+def generator_for(seed: int, name: str, device: torch.device = CPU) -> torch.Generator:
+    """A source of random numbers of its own for each (seed, name); devices draw other ones."""
     digest = hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
 class Scope(nn.Module):
@@ -119,7 +120,12 @@ class Scope(nn.Module):
 
 
 def materialise(
-    plan: Plan, sizes: Mapping[str, int], seed: int, dtype: torch.dtype, scope: Scope
+    plan: Plan,
+    sizes: Mapping[str, int],
+    seed: int,
+    dtype: torch.dtype,
+    scope: Scope,
+    device: torch.device = CPU,
 ) -> dict[str, Tensor]:
     """The plan's parameters and running statistics by name, also put into `scope`.
 
@@ -127,14 +133,14 @@ def materialise(
     """
     found: dict[str, Tensor] = {}
     for array in arrays(plan):
-        value = start_value(array, sizes, seed).to(dtype)
+        value = start_value(array, sizes, seed).to(device, dtype)  # the same on any device
         found[array.parameter.name] = nn.Parameter(value)
     for step in plan.steps:
         if isinstance(step.operation, Norm) and step.operation.kind == "batch":
             mean, variance, steps = running(step.operation)
-            found[mean] = torch.zeros(step.width, dtype=dtype)
-            found[variance] = torch.ones(step.width, dtype=dtype)
-            found[steps] = torch.zeros((), dtype=torch.int64)
+            found[mean] = torch.zeros(step.width, dtype=dtype, device=device)
+            found[variance] = torch.ones(step.width, dtype=dtype, device=device)
+            found[steps] = torch.zeros((), dtype=torch.int64, device=device)
     for name, value in found.items():
         scope.put(name, value)
     return found

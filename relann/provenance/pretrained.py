@@ -63,6 +63,12 @@ class TextEncoder(Protocol):
         """The vectors of some texts by `network`, or a copy of it. float32 [texts, width]"""
 
 
+def _device(network: nn.Module) -> torch.device:
+    """Where a network's weights are."""
+    found: torch.device = next(iter(network.state_dict().values())).device
+    return found
+
+
 def run(encoder: TextEncoder, network: nn.Module, tokens: Sequence[Tokens]) -> Tensor:
     """The vectors of texts by an encoder's network or a copy of it, a few texts at a time.
 
@@ -76,7 +82,8 @@ def run(encoder: TextEncoder, network: nn.Module, tokens: Sequence[Tokens]) -> T
     ]
     if not parts:
         return torch.zeros(0, encoder.width)
-    return torch.cat(parts).index_select(0, torch.from_numpy(np.argsort(order)))
+    found = torch.cat(parts)
+    return found.index_select(0, torch.from_numpy(np.argsort(order)).to(found.device))
 
 
 # -- by name -------------------------------------------------------------------------------------
@@ -255,11 +262,13 @@ class _Transformer:
             padded = np.full((len(tokens), max(sizes)), blank.get(key, 0), dtype=np.int64)
             for row, (span, of) in enumerate(zip(spans, tokens, strict=True)):
                 padded[row, span] = of[key]
-            features[key] = torch.from_numpy(padded)
+            features[key] = torch.from_numpy(padded).to(_device(network))
         mask = torch.zeros(len(tokens), max(sizes), dtype=torch.int64)
         for row, span in enumerate(spans):
             mask[row, span] = 1
-        vectors: Tensor = network({**features, "attention_mask": mask})["sentence_embedding"]
+        vectors: Tensor = network({**features, "attention_mask": mask.to(_device(network))})[
+            "sentence_embedding"
+        ]
         return vectors.float()
 
 
@@ -301,7 +310,7 @@ class _StaticEncoder:
         """The vectors of some texts; zero without known tokens. float32 [texts, width]"""
         sizes = np.array([len(t["ids"]) for t in tokens], dtype=np.int64)
         ids = np.concatenate([t["ids"] for t in tokens])
-        vectors: Tensor = network(torch.from_numpy(ids), torch.from_numpy(sizes))
+        vectors: Tensor = network(*(torch.from_numpy(a).to(_device(network)) for a in (ids, sizes)))
         return vectors
 
 

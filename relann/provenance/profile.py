@@ -12,6 +12,7 @@ from torch import Tensor
 from relann.algebra.explain import Profile, StepCost
 from relann.algebra.terms import Term
 from relann.provenance.bound import Values
+from relann.provenance.devices import synchronise
 from relann.provenance.module import Batch, QueryModule
 
 Loss = Callable[[Tensor], Tensor]
@@ -61,7 +62,7 @@ def _steps(module: QueryModule, batch: Batch, loss: Loss) -> dict[int, tuple[flo
     for number, run, _ in batch.program:
         began = time.perf_counter()
         value = run(values)
-        took = _since(began)
+        took = _since(began, module)
         made[number] = value, took
         leaf = value.detach()
         values[number] = leaf.requires_grad_() if value.requires_grad else leaf
@@ -75,7 +76,7 @@ def _steps(module: QueryModule, batch: Batch, loss: Loss) -> dict[int, tuple[flo
         if kept is not None and kept.grad is not None:
             began = time.perf_counter()
             torch.autograd.backward(value, kept.grad)
-            backward = _since(began)
+            backward = _since(began, module)
         found[number] = forward, backward, value.numel() * value.element_size()
         values[number] = None
     module.zero_grad(set_to_none=True)
@@ -88,18 +89,20 @@ def _whole(
     """Milliseconds of a whole training step, and of its loss and optimiser alone."""
     began = time.perf_counter()
     scores = module.forward(batch)[0][0]
+    synchronise(module.device)
     middle = time.perf_counter()
     end = loss(scores)
-    rest = _since(middle)
+    rest = _since(middle, module)
     if end.requires_grad:
         end.backward()  # type: ignore[no-untyped-call]
     if optimizer is not None:
         middle = time.perf_counter()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        rest += _since(middle)
-    return _since(began), rest
+        rest += _since(middle, module)
+    return _since(began, module), rest
 
 
-def _since(began: float) -> float:
+def _since(began: float, module: QueryModule) -> float:
+    synchronise(module.device)
     return 1000 * (time.perf_counter() - began)

@@ -25,7 +25,7 @@ from relann.algebra.rowmaps import Partitions, partition_key
 from relann.algebra.terms import Apply, Content, Field, Lookup
 from relann.errors import PlanError
 from relann.provenance.bound import Bound, Run, Surroundings, Values
-from relann.provenance.inputs import Mask, shared
+from relann.provenance.inputs import Mask
 from relann.provenance.kernels.gathering import gather
 from relann.provenance.kernels.products import product_sum, weighted_sum
 from relann.provenance.kernels.reducing import (
@@ -122,7 +122,7 @@ def bind_reduce(around: Surroundings, step: Step, operation: SegmentReduce) -> B
             lambda values: picked_reduce(x(values), incidence), valid, reads=(lone.source,)
         )
     if how == "stddev":
-        return Bound(_deviation(around.wide(source), incidence, around.inputs.dtype), valid)
+        return Bound(_deviation(around, source, incidence), valid)
     if not of.single:
         reduce = _REDUCE[how]
         return Bound(lambda values: reduce(seen(values[source]), incidence), valid)
@@ -185,7 +185,7 @@ def _table_sum(around: Surroundings, step: Step, source: int, mask: Mask | None)
 
 
 def _column(around: Surroundings, numbers: npt.NDArray[Any]) -> Tensor:
-    return shared(numbers).to(around.inputs.dtype)[:, None]
+    return around.tensor(numbers).to(around.inputs.dtype)[:, None]
 
 
 def _fixed(around: Surroundings, numbers: npt.NDArray[Any]) -> Bound:
@@ -194,11 +194,12 @@ def _fixed(around: Surroundings, numbers: npt.NDArray[Any]) -> Bound:
     return Bound(lambda values: column, constant=True, reads=())
 
 
-def _deviation(wide: Run, incidence: Incidence, dtype: torch.dtype) -> Run:
+def _deviation(around: Surroundings, source: int, incidence: Incidence) -> Run:
     """The sample's standard deviation of each group; 0, without gradient, where all are equal."""
     index = Index.build(_targets(incidence), incidence.n_targets)
     degrees = np.maximum(incidence.counts - 1, 1)
-    share = shared(1 / degrees).to(dtype)[:, None]
+    share = _column(around, 1 / degrees)
+    wide = around.wide(source)
 
     def run(values: Values) -> Tensor:
         x = wide(values)
@@ -325,11 +326,17 @@ def _running(around: Surroundings, step: Step, source: int, how: str, order: _Or
     sort = Index.build(_kept(order.row, known), rows)
     pick = Index.build(order.last, rows)
     if how in ("min", "max"):
-        sign, begin, there = (1 if how == "max" else -1), shared(order.begin), shared(known)
+        longest = int((np.arange(rows) - order.begin).max(initial=-1)) + 1
+        sign, begin, there = (
+            (1 if how == "max" else -1),
+            around.tensor(order.begin),
+            around.tensor(known),
+        )
 
         def run(values: Values) -> Tensor:
             x = gather(wide(values), sort)
-            return gather(x.gather(0, _leaders(sign * x.detach(), begin, there)), pick)
+            found = _leaders(sign * x.detach(), begin, there, longest)
+            return gather(x.gather(0, found), pick)
     else:
         incidence = Incidence.build(order.part, None, int(order.part.max(initial=-1)) + 1, rows)
         share = _column(around, 1 / np.maximum(counts, 1)) if how == "avg" else None
@@ -341,16 +348,16 @@ def _running(around: Surroundings, step: Step, source: int, how: str, order: _Or
     return Bound(run, valid)
 
 
-def _leaders(x: Tensor, begin: Tensor, known: Tensor) -> Tensor:
+def _leaders(x: Tensor, begin: Tensor, known: Tensor, longest: int) -> Tensor:
     """For each row and column the place of the greatest known value from `begin` on.
 
     Of equal ones the first. Doubles the reach of every row until all reach their beginning: as many
-    passes as the longest partition's length has binary digits.
+    passes as the `longest` partition's length has binary digits.
     """
     values = torch.where(known[:, None], x, -torch.inf)
-    place = torch.arange(len(x))
+    place = torch.arange(len(x), device=x.device)
     best = place[:, None].expand(x.shape).clone()
-    reach, longest = 1, int((place - begin).max()) + 1 if len(x) else 0
+    reach = 1
     while reach < longest:
         inside = (place - reach >= begin)[reach:, None]
         earlier, later = best[:-reach], best[reach:]

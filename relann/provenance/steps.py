@@ -52,7 +52,7 @@ from relann.algebra.terms import (
 from relann.errors import DataError, PlanError
 from relann.provenance.bound import Bound, Surroundings, Values
 from relann.provenance.encoders import Rows
-from relann.provenance.inputs import Mask, shared
+from relann.provenance.inputs import Mask
 from relann.provenance.kernels.gathering import gather, gathered_dot
 from relann.provenance.kernels.products import grouped_linear
 from relann.provenance.kernels.reducing import segment_mean
@@ -118,7 +118,7 @@ def _term(around: Surroundings, step: Step, term: Term) -> Bound:
                 around.bound[number].single,
             )
         case Constant(value):
-            fixed = torch.full((1, 1), value, dtype=inputs.dtype)
+            fixed = torch.full((1, 1), value, dtype=inputs.dtype, device=around.device)
             return Bound(lambda values: fixed, None, single=True)
         case Lift(content):
             vectors, valid = inputs.lifts[space, content]
@@ -196,8 +196,8 @@ def _apply(around: Surroundings, term: Apply) -> Bound:
     valid = of_both([around.bound[k].valid for k in numbers])
     single = all(around.bound[k].single for k in numbers)
     if term.operation in _UNBOUNDED and valid is not None:
-        known = shared(valid)[:, None]
-        one = torch.ones((), dtype=around.inputs.dtype)
+        known = around.tensor(valid)[:, None]
+        one = torch.ones((), dtype=around.inputs.dtype, device=around.device)
 
         def safe(values: Values) -> Tensor:
             return torch.where(known, seen(values[last]), one)
@@ -328,7 +328,8 @@ def _sets(
 
 
 def _nothing(around: Surroundings, step: Step, valid: Mask | None) -> Bound:
-    empty = torch.zeros(around.maps.counts[step.space], step.width, dtype=around.inputs.dtype)
+    shape = (around.maps.counts[step.space], step.width)
+    empty = torch.zeros(shape, dtype=around.inputs.dtype, device=around.device)
     return Bound(lambda values: empty, valid)
 
 
@@ -389,7 +390,9 @@ def _block(vector: Tensor, heads: int) -> Tensor:
     if heads == 1:
         return vector.T
     slices = vector.view(heads, -1, 1)
-    return (slices * torch.eye(heads, dtype=vector.dtype)[:, None]).reshape(-1, heads)
+    return (slices * torch.eye(heads, dtype=vector.dtype, device=vector.device)[:, None]).reshape(
+        -1, heads
+    )
 
 
 def _picked(around: Surroundings, number: int) -> tuple[int, Index] | None:
@@ -428,7 +431,7 @@ def _coalesce(around: Surroundings, step: Step, numbers: Sequence[int]) -> Bound
     for number in reversed(used[:-1]):
         valid = around.bound[number].valid
         assert valid is not None
-        choices.append((number, shared(valid)[:, None]))
+        choices.append((number, around.tensor(valid)[:, None]))
     rows = around.maps.counts[step.space]
 
     def run(values: Values) -> Tensor:
@@ -464,7 +467,7 @@ def _norm(around: Surroundings, term: Norm) -> Bound:
         return _each(around, number, lambda x: functional.layer_norm(x, shape, scale, shift))
     of, wide, training = around.bound[number], around.wide(number), around.training
     mean, variance, steps = (around.arrays[n] for n in running(term))
-    rows = None if of.valid is None else shared(np.flatnonzero(of.valid))
+    rows = None if of.valid is None else around.tensor(np.flatnonzero(of.valid))
     return Bound(
         lambda values: batch_norm(
             wide(values), rows, scale, shift, mean, variance, steps, training()

@@ -6,7 +6,7 @@ import copy
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from relann.errors import DataError
+from relann.provenance.devices import CPU
 from relann.provenance.pretrained import TextEncoder, Tokens, load, run
 
 Floats32 = npt.NDArray[np.float32]
@@ -93,6 +94,10 @@ class Texts:
         assert held is not None
         return len(held)
 
+    def to(self, device: torch.device) -> Texts:
+        """The same with its vectors on a device."""
+        return self if self.vectors is None else replace(self, vectors=self.vectors.to(device))
+
     def take(self, rows: npt.NDArray[np.integer]) -> Texts:
         """The texts of some rows, and no others."""
         picked = self.row_text[rows]
@@ -101,7 +106,9 @@ class Texts:
         fresh[used] = np.arange(len(used), dtype=np.int32)
         return Texts(
             fresh[picked],
-            None if self.vectors is None else self.vectors[torch.from_numpy(used).long()],
+            None
+            if self.vectors is None
+            else self.vectors[torch.from_numpy(used).long().to(self.vectors.device)],
             None if self.tokens is None else tuple(self.tokens[i] for i in used),
         )
 
@@ -151,10 +158,12 @@ class Learner:
     `state` are its weights by name. Dropout, where the encoder has it, is drawn from `generator`.
     """
 
-    def __init__(self, encoder: TextEncoder, generator: torch.Generator) -> None:
+    def __init__(
+        self, encoder: TextEncoder, generator: torch.Generator, device: torch.device = CPU
+    ) -> None:
         self._encoder = encoder
         self._generator = generator
-        self._network: nn.Module = copy.deepcopy(encoder.network)
+        self._network: nn.Module = copy.deepcopy(encoder.network).to(device)
         for value in self._network.parameters():
             value.requires_grad_(value.is_floating_point())
         self.state: dict[str, Tensor] = self._network.state_dict(keep_vars=True)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relann.algebra.engines.duckdb import DuckDBEngine
+from relann.algebra.engines.pandas import make as pandas_engine
 from relann.algebra.engines.protocol import Engine
 from relann.algebra.engines.reference import ReferenceEngine
 from relann.algebra.nodes import (
@@ -38,6 +39,7 @@ from tests.strategies import KINDS_OF, TABLES, Database, databases
 
 ENGINES: dict[str, Callable[[duckdb.DuckDBPyConnection], Engine]] = {
     "duckdb": DuckDBEngine,
+    "pandas": pandas_engine,
     "reference": ReferenceEngine,
 }
 """Every engine that runs on any machine; a test takes `engine` to run on each."""
@@ -228,7 +230,7 @@ def test_groups_are_numbered_by_their_first_rows(engine: Engine) -> None:
         assert first == sorted(first)
 
 
-@pytest.mark.parametrize("name", ["reference", "duckdb"])
+@pytest.mark.parametrize("name", sorted(ENGINES))
 def test_row_numbers_of_space_0_are_a_column_like_any_other(name: str) -> None:
     """Windows and groups of a relation that holds `#0` come in row order, not in that of `#0`."""
     engine = ENGINES[name](DATABASE.connect())

@@ -792,7 +792,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         gathered_dot(x, x, left, right, heads=3)
     with pytest.raises(PlanError, match="the indices have 10 and 2 rows"):
         gathered_dot(x, x, left, Index.build(np.array([0, 1]), 6))
-    with pytest.raises(PlanError, match=r"x is torch\.float32, y is torch\.float64"):
+    with pytest.raises(PlanError, match=r"y is torch\.float64, x is torch\.float32"):
         gathered_dot(x, x.double(), left, right)
     with pytest.raises(PlanError, match=r"weight has shape \(6, 3, 2\), not \[6, 4, outputs\]"):
         grouped_linear(torch.ones(n, 4), torch.ones(6, 3, 2), grouping(case))

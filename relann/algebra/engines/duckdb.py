@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from relann.algebra.engines.protocol import Ints
 from relann.algebra.nodes import Alias, Column, Map, Node, Scan, Select
-from relann.algebra.plan import Held, row_column
+from relann.algebra.plan import Held, Plan, row_column
 from relann.algebra.sql import node_to_sql
 from relann.algebra.terms import Content, quoted
 from relann.errors import DataError
@@ -136,6 +136,10 @@ class DuckDBEngine:
         return [
             fresh[c] if c.field is None else _array(source.table.column(c.field)) for c in contents
         ]
+
+    def remarks(self, plan: Plan) -> list[str]:
+        """See `Engine.remarks`: none."""
+        return []
 
     def data_version(self, tables: Sequence[str]) -> str:
         """See `Engine.data_version`: row count, sum and xor of 64-bit row hashes of each table."""
@@ -272,3 +276,13 @@ def _runs(columns: Sequence[pa.ChunkedArray]) -> tuple[Ints, Ints]:
             changed[1:] |= missing[1:] != missing[:-1]
     ids: Ints = (np.cumsum(changed) - 1).astype(np.int32 if count < 2**31 else np.int64)
     return ids, np.flatnonzero(changed)
+
+
+def make(connection: duckdb.DuckDBPyConnection) -> DuckDBEngine:
+    """The engine on a connection."""
+    return DuckDBEngine(connection)
+
+
+def missing() -> str | None:
+    """What to install before the engine runs: nothing."""
+    return None

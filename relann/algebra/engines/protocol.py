@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from relann.algebra.nodes import Node
+from relann.algebra.plan import Plan
 from relann.algebra.terms import Content
 
 Ints = npt.NDArray[np.integer[Any]]
@@ -60,6 +61,12 @@ class Engine(Protocol):
 
     def arrays(self, source: Any, contents: Sequence[Content]) -> list[pa.Array]:
         """Each expression for every row of the relation, in row order."""
+
+    def remarks(self, plan: Plan) -> list[str]:
+        """What EXPLAIN says of how the engine runs a plan, a line each; the database's own, none.
+
+        It names the spaces that the engine leaves to the database, each with the reason.
+        """
 
     def data_version(self, tables: Sequence[str]) -> str:
         """A fingerprint of the tables' contents: changes when any row does."""

@@ -30,7 +30,7 @@ from relann.algebra.nodes import (
     Select,
     Union,
 )
-from relann.algebra.plan import Held, row_column
+from relann.algebra.plan import Held, Plan, row_column
 from relann.algebra.terms import Content, quoted
 from relann.errors import DataError, EngineError, listing
 from relann.schema import duckdb_message, unquoted
@@ -360,6 +360,10 @@ class ReferenceEngine:
     def arrays(self, source: DictRelation, contents: Sequence[Content]) -> list[pa.Array]:
         """See `Engine.arrays`."""
         return [to_arrow(values(c, source.rows), c.type) for c in contents]
+
+    def remarks(self, plan: Plan) -> list[str]:
+        """See `Engine.remarks`: none."""
+        return []
 
     def data_version(self, tables: Sequence[str]) -> str:
         """See `Engine.data_version`: a digest of the tables' rows, whatever their order."""

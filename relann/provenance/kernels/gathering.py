@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from relann.errors import PlanError
 from relann.provenance.kernels import plain
 from relann.provenance.kernels.memory import empty, no_elements
-from relann.provenance.kernels.operations import apply, compiled, expect
+from relann.provenance.kernels.operations import alike, apply, compiled, expect
 from relann.provenance.kernels.products import summed
 from relann.provenance.kernels.rowwise import dots, rows_at
 from relann.provenance.kernels.structures import Index
@@ -48,8 +48,7 @@ def gathered_dot(
         raise PlanError(f"the indices have {len(left)} and {len(right)} rows")
     if x.shape[1] != y.shape[1] or heads < 1 or x.shape[1] % heads:
         raise PlanError(f"widths {x.shape[1]} and {y.shape[1]} cannot be {heads} equal heads")
-    if x.dtype != y.dtype:
-        raise PlanError(f"x is {x.dtype}, y is {y.dtype}")
+    x, y = alike(x, y, "y")
     if not compiled(x):
         product = plain.gather(x, left) * plain.gather(y, right)
         return product.view(len(left), heads, x.shape[1] // heads).sum(2)

@@ -20,7 +20,18 @@ def compiled(x: Tensor) -> bool:
     summed by one thread, entry after entry, and a target of many entries is cut at fixed places.
     Other devices or types run plain torch operations.
     """
-    return x.device.type == "cpu" and x.dtype in COMPILED
+    kind = x.device.type
+    return kind == "cpu" and x.dtype in COMPILED and not torch.is_autocast_enabled(kind)
+
+
+def alike(x: Tensor, y: Tensor, what: str) -> tuple[Tensor, Tensor]:
+    """Both in one type of number: the wider in mixed precision, else PlanError if they differ."""
+    if x.dtype == y.dtype:
+        return x, y
+    if not torch.is_autocast_enabled(x.device.type):
+        raise PlanError(f"{what} is {y.dtype}, x is {x.dtype}")
+    wide = torch.promote_types(x.dtype, y.dtype)
+    return x.to(wide), y.to(wide)
 
 
 def expect(what: str, x: Tensor, rows: int) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
+from relann.provenance.kernels.operations import apply
 from relann.provenance.kernels.structures import Incidence, Index, Products
 
 
@@ -18,12 +24,56 @@ def gather(x: Tensor, index: Index) -> Tensor:
 
 def weighted_sum(x: Tensor, weight: Tensor | None, incidence: Incidence) -> Tensor:
     maps = incidence.on(x.device)
+    if x.device.type in _BAGS and len(x) and (weight is None or weight.shape[1] == 1):
+        return apply(_Bag, x, weight, incidence)
     rows = x.index_select(0, maps["sources"])
     if weight is not None:
         scale = weight.index_select(0, maps["order"])[:, :, None]
         size = x.shape[1] // weight.shape[1]
         rows = (rows.view(len(rows), weight.shape[1], size) * scale).view(rows.shape)
-    return x.new_zeros(incidence.n_targets, x.shape[1]).index_add(0, maps["targets"], rows)
+    return rows.new_zeros(incidence.n_targets, x.shape[1]).index_add(0, maps["targets"], rows)
+
+
+_BAGS = ("cpu", "cuda")  # where torch sums bags of rows in one pass
+
+
+class _Bag(Function):
+    """Σ weight · row over each target's entries, forward and backward, no row materialised."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, incidence: Incidence) -> Tensor:
+        ctx.incidence = incidence
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
+        return _bags(x, weight, incidence)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (x, weight), incidence = ctx.saved_tensors, ctx.incidence
+        to_x = to_weight = None
+        if ctx.needs_input_grad[0]:
+            to_x = _bags(grad, weight, incidence.transposed)
+        if x is not None:
+            maps = incidence.on(grad.device)
+            products = x.index_select(0, maps["sources"]) * grad.index_select(0, maps["targets"])
+            to_weight = weight.new_zeros(weight.shape)
+            to_weight.index_copy_(0, maps["order"], products.sum(1, keepdim=True))
+        return to_x, to_weight, None
+
+
+def _bags(x: Tensor, weight: Tensor | None, incidence: Incidence) -> Tensor:
+    if not incidence.n_entries:
+        return x.new_zeros(incidence.n_targets, x.shape[1])
+    maps = incidence.on(x.device)
+    scale = None if weight is None else weight[:, 0].index_select(0, maps["order"])
+    return functional.embedding_bag(
+        maps["sources"],
+        x.contiguous(),
+        maps["offsets"],
+        mode="sum",
+        per_sample_weights=scale,
+        include_last_offset=True,
+    )
 
 
 def product_sum(x: Tensor, products: Products) -> Tensor:
@@ -32,7 +82,7 @@ def product_sum(x: Tensor, products: Products) -> Tensor:
     product = x.index_select(0, picks[:, 0])
     for p in range(1, picks.shape[1]):
         product = product * x.index_select(0, picks[:, p])
-    return x.new_zeros(products.entries.n_targets, x.shape[1]).index_add(0, targets, product)
+    return product.new_zeros(products.entries.n_targets, x.shape[1]).index_add(0, targets, product)
 
 
 def extreme(x: Tensor, incidence: Incidence, sign: int) -> Tensor:
@@ -65,7 +115,8 @@ def softmax(score: Tensor, incidence: Incidence) -> Tensor:
     best = best.scatter_reduce(0, targets, rows.detach(), "amax", include_self=False)
     raised = (rows - best.gather(0, targets)).exp()
     total = raised.new_zeros(shape).index_add(0, maps["targets"], raised)
-    return torch.zeros_like(score).index_copy(0, maps["order"], raised / total.gather(0, targets))
+    found = raised / total.gather(0, targets)
+    return found.new_zeros(score.shape).index_copy(0, maps["order"], found)
 
 
 def cumsum(x: Tensor, incidence: Incidence) -> Tensor:
@@ -86,4 +137,4 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor | None, sets: Inciden
     out = torch.cat(made)
     if bias is not None:
         out = out + bias.index_select(0, maps["targets"])
-    return x.new_zeros(len(x), weight.shape[2]).index_copy(0, maps["order"], out)
+    return out.new_zeros(len(x), weight.shape[2]).index_copy(0, maps["order"], out)

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from relann.errors import PlanError
 from relann.provenance.kernels import loops, plain
 from relann.provenance.kernels.memory import Array, as_array, empty, no_elements, zeros
-from relann.provenance.kernels.operations import apply, compiled, expect
+from relann.provenance.kernels.operations import alike, apply, compiled, expect
 from relann.provenance.kernels.rowwise import dots, rows_at
 from relann.provenance.kernels.structures import Cuts, Incidence, Padding, Products
 from relann.provenance.kernels.threads import workers
@@ -38,8 +38,7 @@ def weighted_sum(
         expect("weight", weight, incidence.n_inputs)
         if weight.shape[1] < 1 or x.shape[1] % weight.shape[1]:
             raise PlanError(f"{weight.shape[1]} weights do not divide a width of {x.shape[1]}")
-        if weight.dtype != x.dtype:
-            raise PlanError(f"weight is {weight.dtype}, x is {x.dtype}")
+        x, weight = alike(x, weight, "weight")
     if not compiled(x):
         return plain.weighted_sum(x, weight, incidence)
     return apply(_WeightedSum, x, weight, incidence)

@@ -202,10 +202,15 @@ class Incidence:
         return {}
 
     def on(self, device: torch.device) -> dict[str, Tensor]:
-        """The arrays as int64 tensors on a device: targets, sources, order (all, if None)."""
+        """As int64 tensors on a device: targets, sources, offsets, order (all rows, if None)."""
         if device not in self._tensors:
             order = np.arange(self.n_entries) if self.order is None else self.order
-            arrays = {"targets": self.targets, "sources": self.sources, "order": order}
+            arrays = {
+                "targets": self.targets,
+                "sources": self.sources,
+                "order": order,
+                "offsets": self.offsets,
+            }
             self._tensors[device] = {
                 name: torch.from_numpy(a.astype(np.int64)).to(device) for name, a in arrays.items()
             }
