@@ -1,0 +1,165 @@
+"""DuckDB's SQL in another database's words: what differs in meaning is rewritten, or refused.
+
+sqlglot writes the text; a dialect's rules see to it that numbers stay the same (division, NULLs,
+NaN, the first index of a list). A function that no rule knows is an error: to guess that it means
+the same elsewhere is how numbers begin to differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError, UnsupportedError
+
+from relann.errors import DataError
+
+Rule = Callable[[Any], exp.Expr]
+"""From a node of DuckDB's syntax tree, whose children are done, to what stands in its place."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one database says what DuckDB says.
+
+    name        as `dialect =>` has it, and as sqlglot knows it
+    title       as messages have it
+    plain       functions, by their class, that mean the same and that sqlglot writes
+    rules       what else there is, by class
+    calls       functions that sqlglot has no class for, by name in lower case
+    setup       statements that come first, as (kind, SQL)
+    finish      what is done to the whole tree in the end
+    table       a table as statements, from its name as SQL and its rows
+    identifier  a name as the database has it
+    forest      a function of a list of numbers, from its name and the sum of its trees as nested
+                CASEs; None: trees are a table that list functions walk down
+    """
+
+    name: str
+    title: str
+    plain: frozenset[type[exp.Expr]]
+    rules: Mapping[type[exp.Expr], Rule]
+    calls: Mapping[str, Rule]
+    setup: Sequence[tuple[str, str]]
+    finish: Callable[[exp.Expr], exp.Expr]
+    table: Callable[[str, pa.Table], list[str]]
+    identifier: Callable[[str], str]
+    forest: Callable[[str, str], str] | None = None
+
+
+def translate(sql: str, to: Dialect, tables: Mapping[str, str] | None = None) -> str:
+    """A SELECT of DuckDB's as one of the dialect's.
+
+    `tables` are those, by name, that have another name there, as SQL; functions as well.
+    Raises DataError that names what the dialect has no words for.
+    """
+    try:
+        root = exp.Paren(this=sqlglot.parse_one(sql, read="duckdb"))
+    except SqlglotError as error:
+        raise DataError(f"the SQL has a form that sqlglot does not read: {error}") from error
+    _rename(root, tables or {}, to)
+    # children stand behind their parents
+    for node in reversed(list(root.dfs())):
+        if node is root:
+            continue
+        new = _rewritten(node, to, tables or {})
+        if new is not node:
+            node.replace(new)
+    whole = to.finish(root.this)
+    try:
+        return whole.sql(
+            dialect=to.name,
+            unsupported_level=sqlglot.ErrorLevel.RAISE,
+            normalize_functions=False,
+        )
+    except UnsupportedError as error:
+        raise DataError(f"{to.title} lacks a part of this model's SQL: {error}") from error
+
+
+def _rename(root: exp.Expr, tables: Mapping[str, str], to: Dialect) -> None:
+    for table in list(root.find_all(exp.Table)):
+        if not isinstance(table.this, exp.Identifier):
+            raise refused(table.this, to.title)
+        if table.name in tables and not table.db:
+            new = exp.to_table(tables[table.name], dialect=to.name)
+            if table.alias:
+                new.set("alias", table.args["alias"])
+            table.replace(new)
+
+
+def _rewritten(node: exp.Expr, to: Dialect, tables: Mapping[str, str]) -> exp.Expr:
+    if isinstance(node, exp.Identifier):
+        node.set("this", to.identifier(node.name))
+        node.set("quoted", True)
+        return node
+    if isinstance(node, exp.Anonymous):
+        if node.name in tables:
+            return call(tables[node.name], *node.expressions)
+        rule = to.calls.get(node.name.lower())
+        if rule is None:
+            raise refused(node, to.title)
+        return rule(node)
+    rule = to.rules.get(type(node))
+    if rule is not None:
+        return rule(node)
+    if isinstance(node, exp.Func) and type(node) not in to.plain | PLAIN:
+        raise refused(node, to.title)
+    return node
+
+
+PLAIN: frozenset[type[exp.Expr]] = frozenset(
+    {
+        *(exp.And, exp.Or, exp.Case, exp.If, exp.Cast, exp.Coalesce, exp.Nullif, exp.Exists),
+        *(exp.Sum, exp.Avg, exp.Min, exp.Max, exp.Count, exp.StddevSamp, exp.Stddev),
+        *(exp.Abs, exp.Sign, exp.Sin, exp.Cos, exp.Tanh, exp.Floor, exp.Ceil, exp.Pow),
+        *(exp.Greatest, exp.Least, exp.Array, exp.RegrSlope),
+        *(exp.RowNumber, exp.Rank, exp.DenseRank, exp.PercentRank, exp.Lag, exp.Lead),
+        *(exp.Lower, exp.Upper, exp.Trim, exp.Substring, exp.DateFromParts),
+    }
+)
+"""Functions that mean the same in every dialect there is."""
+
+
+def refused(node: exp.Expr, title: str) -> DataError:
+    """That the dialect has no words for something."""
+    shown = node.sql(dialect="duckdb", normalize_functions="lower")
+    shown = shown if len(shown) <= 60 else shown[:57] + "…"
+    name = node.name if isinstance(node, exp.Anonymous) else node.key
+    return DataError(
+        f"{title} has no form for `{shown}`: `{name.lower()}` has no counterpart that gives "
+        "the same values"
+    )
+
+
+def call(name: str, *arguments: exp.Expr | None) -> exp.Anonymous:
+    """A function by its name."""
+    return exp.Anonymous(this=name, expressions=[a for a in arguments if a is not None])
+
+
+def is_number(node: exp.Expr) -> bool:
+    """Whether it is a literal of a number other than 0, also one that is cast."""
+    while isinstance(node, exp.Cast | exp.Paren | exp.Neg):
+        node = node.this
+    return isinstance(node, exp.Literal) and not node.is_string and float(node.name) != 0
+
+
+def is_literal(node: exp.Expr) -> bool:
+    """Whether it is a literal."""
+    while isinstance(node, exp.Paren | exp.Neg):
+        node = node.this
+    return isinstance(node, exp.Literal | exp.Null | exp.Boolean)
+
+
+def grouped_by_all(select: exp.Select) -> exp.Select:
+    """GROUP BY ALL as what it stands for: the outputs without an aggregate."""
+    group = select.args.get("group")
+    if group is not None and group.args.get("all"):
+        keys = [
+            e.unalias().copy() for e in select.expressions if not e.find(exp.AggFunc, exp.Window)
+        ]
+        select.set("group", exp.Group(expressions=keys) if keys else None)
+    return select
