@@ -86,13 +86,14 @@ def statements(
     """
     node = program.optimised.node
     names: dict[str, str] = {}
+    stem = re.sub(r"\W+", "_", f"{record.name}_{record.version}", flags=re.ASCII).lower()
+    stem = f"relann.{stem}"
 
     def named(what: str) -> str:
         mine = f"relann elsewhere {what}"
         if mine not in names:
-            stem = re.sub(r"\W+", "_", f"{record.name}_{record.version}", flags=re.ASCII).lower()
             kind = re.sub(r"\W.*", "", what)
-            names[mine] = f"relann.{stem}_{kind}" + (f"_{len(names)}" if names else "")
+            names[mine] = f"{stem}_{kind}" + (f"_{len(names)}" if names else "")
         return quoted(mine)
 
     functions: list[tuple[str, str]] = []
@@ -124,7 +125,13 @@ def statements(
         for name, table in tables.items()
         for statement in to.table(names[name], table)
     ]
-    return [*to.setup, *functions, *kept, ("query", translate(sql, to, names))]
+    found = translate(sql, to, names, f"{stem}_layer")
+    layers = [
+        ("layer", statement)
+        for name, select in found.layers
+        for statement in (to.layer(name, select) if to.layer is not None else [])
+    ]
+    return [*to.setup, *functions, *kept, *layers, ("query", found.query)]
 
 
 def _unregister(connection: duckdb.DuckDBPyConnection, name: str) -> None:

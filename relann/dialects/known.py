@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from relann.dialects.postgres import POSTGRES
+from relann.dialects.spark import SPARK
 from relann.dialects.translate import Dialect
 from relann.errors import QueryError, did_you_mean
 
-DIALECTS: dict[str, Dialect] = {d.name: d for d in (POSTGRES,)}
+DIALECTS: dict[str, Dialect] = {d.name: d for d in (POSTGRES, SPARK)}
 
 
 def dialect_of(name: object) -> Dialect:

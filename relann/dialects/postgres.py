@@ -195,15 +195,17 @@ def _element(node: exp.Anonymous) -> exp.Expr:
     """One list of a list of lists is a slice of it: arrays of arrays have two dimensions."""
     values, index = node.expressions
     if isinstance(index, exp.Literal):
-        return _at(values, index)
+        return _bracket(exp.Bracket(this=values, expressions=[index]))
     both = exp.Slice(this=index, expression=index.copy())
     return exp.Bracket(this=values, expressions=[both], offset=1)
 
 
-def _at(values: exp.Expr, index: exp.Expr) -> exp.Expr:
-    if not isinstance(values, exp.Column):
-        values = exp.paren(values)
-    return exp.Bracket(this=values, expressions=[index], offset=1)
+def _bracket(node: exp.Bracket) -> exp.Expr:
+    """Both count from 1."""
+    if not isinstance(node.this, exp.Column | exp.Paren | exp.Bracket):
+        node.set("this", exp.paren(node.this))
+    node.set("offset", 1)
+    return node
 
 
 def _array_position(node: exp.Anonymous) -> exp.Expr:
@@ -318,6 +320,7 @@ POSTGRES = Dialect(
         exp.Div: _div,
         exp.IntDiv: _int_div,
         exp.Cast: _cast,
+        exp.Bracket: _bracket,
         exp.IsNan: _isnan,
         exp.IsInf: _isinf,
         exp.NullSafeEQ: lambda node: call("relann.same", node.this, node.expression),

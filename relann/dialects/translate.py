@@ -7,6 +7,7 @@ the same elsewhere is how numbers begin to differ.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import sqlglot
 from sqlglot import exp
+from sqlglot.dialects import DuckDB
 from sqlglot.errors import SqlglotError, UnsupportedError
 
 from relann.errors import DataError
@@ -37,6 +39,7 @@ class Dialect:
     identifier  a name as the database has it
     forest      a function of a list of numbers, from its name and the sum of its trees as nested
                 CASEs; None: trees are a table that list functions walk down
+    layer       a table that keeps what a SELECT gives, from its name; None: MATERIALIZED does that
     """
 
     name: str
@@ -49,24 +52,65 @@ class Dialect:
     table: Callable[[str, pa.Table], list[str]]
     identifier: Callable[[str], str]
     forest: Callable[[str, str], str] | None = None
+    layer: Callable[[str, str], list[str]] | None = None
 
 
-def translate(sql: str, to: Dialect, tables: Mapping[str, str] | None = None) -> str:
+@dataclass(frozen=True)
+class Translation:
+    """A query in the dialect's words; `layers` are tables that it reads, (name, SELECT) in order.
+
+    There are layers only where the dialect has no MATERIALIZED: it would compute what a layer reads
+    once for each path to it, and paths double from layer to layer.
+    """
+
+    query: str
+    layers: Sequence[tuple[str, str]] = ()
+
+
+def translate(
+    sql: str, to: Dialect, tables: Mapping[str, str] | None = None, layer: str = "layer"
+) -> Translation:
     """A SELECT of DuckDB's as one of the dialect's.
 
-    `tables` are those, by name, that have another name there, as SQL; functions as well.
-    Raises DataError that names what the dialect has no words for.
+    `tables` are those, by name, that have another name there, as SQL; functions as well. `layer`
+    begins the names of tables of layers. Raises DataError that names what the dialect has no words
+    for.
     """
     try:
-        root = exp.Paren(this=sqlglot.parse_one(sql, read="duckdb"))
+        root = exp.Paren(this=sqlglot.parse_one(sql, read=_AsWritten))
     except SqlglotError as error:
         raise DataError(f"the SQL has a form that sqlglot does not read: {error}") from error
-    _rename(root, tables or {}, to)
+    layers = [] if to.layer is None else _layers(root, layer)
+    _rename(root, {**(tables or {}), **{old: new for old, new, _ in layers}}, to)
+    for _, _, body in layers:
+        _rename(body, {**(tables or {}), **{old: new for old, new, _ in layers}}, to)
+    found = [(name, _text(body, to, tables or {})) for _, name, body in layers]
+    return Translation(_text(root, to, tables or {}), found)
+
+
+def _layers(root: exp.Expr, prefix: str) -> list[tuple[str, str, exp.Paren]]:
+    """(name, new name, body) of the layers, which are taken out of the query."""
+    found = []
+    for with_ in list(root.find_all(exp.With)):
+        for cte in list(with_.expressions):
+            if _LAYER.fullmatch(cte.alias):
+                name = f"{prefix}_{len(found) + 1}"
+                found.append((cte.alias, name, exp.Paren(this=cte.this.copy())))
+                cte.pop()
+        if not with_.expressions:
+            with_.pop()
+    return found
+
+
+_LAYER = re.compile(r"layer \d+")
+
+
+def _text(root: exp.Paren, to: Dialect, tables: Mapping[str, str]) -> str:
     # children stand behind their parents
     for node in reversed(list(root.dfs())):
         if node is root:
             continue
-        new = _rewritten(node, to, tables or {})
+        new = _rewritten(node, to, tables)
         if new is not node:
             node.replace(new)
     whole = to.finish(root.this)
@@ -78,6 +122,12 @@ def translate(sql: str, to: Dialect, tables: Mapping[str, str] | None = None) ->
         )
     except UnsupportedError as error:
         raise DataError(f"{to.title} lacks a part of this model's SQL: {error}") from error
+
+
+class _AsWritten(DuckDB):
+    """DuckDB's SQL with places in lists as they are written: from 1, whatever they are made of."""
+
+    INDEX_OFFSET = 0
 
 
 def _rename(root: exp.Expr, tables: Mapping[str, str], to: Dialect) -> None:
