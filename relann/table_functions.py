@@ -161,12 +161,8 @@ class TableFunctions:
         return trained.importance()
 
     def _to_sql(self, call: TableCall) -> pa.Table:
-        arguments = call.bound(["model"], ["dialect"])
-        known = self._models.known(arguments["model"])
-        if known.program.moment is not None:
-            raise QueryError(
-                "a model of a task has no SQL yet: it is evaluated as of seeds", call.span
-            )
+        arguments = call.bound(["model"], ["dialect", "at"])
+        known = self._known_at(arguments["model"], arguments.get("at"), call)
         if "dialect" in arguments:
             return self._elsewhere(known, arguments["dialect"])
         sql = deploy(
@@ -178,6 +174,30 @@ class TableFunctions:
             known.maps,
         )
         return pa.table({"sql": [sql]})
+
+    def _known_at(self, model: CallArgument, at: CallArgument | None, call: TableCall) -> Known:
+        """A model, one of a task with all entities of its table at one time as the seeds."""
+        record = self._models.record(model)
+        task = record.options.get("task")
+        if task is None:
+            if at is not None:
+                raise QueryError("`at` is for models of a task; this one knows no time", at.span)
+            return self._models.known(model)
+        if at is None:
+            raise QueryError(
+                f"model `{record.name}` is evaluated as of a time, and SQL needs to know which: "
+                f"ml_to_sql('{record.name}', at => TIMESTAMP '…')",
+                call.span,
+            )
+        with placed(at.span):
+            moment = of_rows(
+                self._models.store.task(task),
+                None,
+                _time(at),
+                discover(self._models.connection),
+                self._models.catalog,
+            )
+            return self._models.known(model, moment)
 
     def _elsewhere(self, known: Known, dialect: CallArgument) -> pa.Table:
         """The statements that make a model's SQL for another database, the query last."""
