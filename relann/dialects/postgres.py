@@ -16,6 +16,7 @@ from sqlglot import exp
 from relann.dialects.translate import (
     Dialect,
     Rule,
+    asof_as_ranked,
     call,
     grouped_by_all,
     is_literal,
@@ -224,9 +225,12 @@ def _safe(name: str) -> Rule:
     return _renamed(f"relann.{name}")
 
 
-def _join(node: exp.Join) -> exp.Expr:
-    if node.method == "ASOF":
-        raise DataError(f"{TITLE} has no ASOF JOIN, and none is written in its place yet")
+def _select(node: exp.Select) -> exp.Expr:
+    node = asof_as_ranked(grouped_by_all(node), exp.Window(this=exp.RowNumber()))
+    if any(j.method == "ASOF" for j in node.args.get("joins") or []):
+        raise DataError(
+            f"{TITLE} has no ASOF JOIN; one is carried where it is the only join of its sub-query"
+        )
     return node
 
 
@@ -341,8 +345,7 @@ POSTGRES = Dialect(
         exp.TimeToUnix: _seconds,
         exp.UnixToTime: _timestamp,
         exp.ArrayMax: _safe("largest"),
-        exp.Select: grouped_by_all,
-        exp.Join: _join,
+        exp.Select: _select,
     },
     calls={
         "list_dot_product": _safe("dot"),

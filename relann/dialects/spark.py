@@ -17,6 +17,7 @@ from sqlglot import exp
 from relann.dialects.translate import (
     Dialect,
     Rule,
+    asof_as_ranked,
     call,
     grouped_by_all,
     is_literal,
@@ -139,7 +140,7 @@ def _element(values: exp.Expr, index: exp.Expr) -> exp.Expr:
 
 
 def _lambda(text: str, *names: str) -> exp.Lambda:
-    body = exp.maybe_parse(text, dialect="spark")
+    body: exp.Expr = exp.maybe_parse(text, dialect="spark")
     return exp.Lambda(this=body, expressions=[exp.to_identifier(n) for n in names])
 
 
@@ -232,9 +233,12 @@ def _timestamp(node: exp.UnixToTime) -> exp.Expr:
     return call("timestamp_micros", node.this)
 
 
-def _join(node: exp.Join) -> exp.Expr:
-    if node.method == "ASOF":
-        raise DataError(f"{TITLE} has no ASOF JOIN, and none is written in its place yet")
+def _select(node: exp.Select) -> exp.Expr:
+    node = asof_as_ranked(grouped_by_all(node), call("monotonically_increasing_id"))
+    if any(j.method == "ASOF" for j in node.args.get("joins") or []):
+        raise DataError(
+            f"{TITLE} has no ASOF JOIN; one is carried where it is the only join of its sub-query"
+        )
     return node
 
 
@@ -249,6 +253,7 @@ def _finish(root: exp.Expr) -> exp.Expr:
     used = {t.name.lower() for t in root.find_all(exp.Table)}
     number = 0
     for with_ in reversed(list(root.find_all(exp.With))):
+        assert with_.parent is not None
         behind = [with_.parent]
         for cte in reversed(with_.expressions):
             number += 1
@@ -358,8 +363,7 @@ SPARK = Dialect(
         exp.Mode: _mode,
         exp.TimeToUnix: _seconds,
         exp.UnixToTime: _timestamp,
-        exp.Select: grouped_by_all,
-        exp.Join: _join,
+        exp.Select: _select,
         exp.CTE: _cte,
     },
     calls={

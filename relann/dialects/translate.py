@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import sqlglot
 from sqlglot import exp
-from sqlglot.dialects import DuckDB
+from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import SqlglotError, UnsupportedError
 
 from relann.errors import DataError
@@ -90,7 +90,7 @@ def translate(
 
 def _layers(root: exp.Expr, prefix: str) -> list[tuple[str, str, exp.Paren]]:
     """(name, new name, body) of the layers, which are taken out of the query."""
-    found = []
+    found: list[tuple[str, str, exp.Paren]] = []
     for with_ in list(root.find_all(exp.With)):
         for cte in list(with_.expressions):
             if _LAYER.fullmatch(cte.alias):
@@ -106,6 +106,8 @@ _LAYER = re.compile(r"layer \d+")
 
 
 def _text(root: exp.Paren, to: Dialect, tables: Mapping[str, str]) -> str:
+    for number, join in enumerate(root.find_all(exp.Join)):
+        join.meta["number"] = number
     # children stand behind their parents
     for node in reversed(list(root.dfs())):
         if node is root:
@@ -213,3 +215,41 @@ def grouped_by_all(select: exp.Select) -> exp.Select:
         ]
         select.set("group", exp.Group(expressions=keys) if keys else None)
     return select
+
+
+_SIDES: dict[type[exp.Expr], bool] = {exp.GTE: True, exp.GT: True, exp.LTE: False, exp.LT: False}
+"""Inequalities of ASOF JOIN: whether what stands on the right is the smaller one."""
+
+
+def asof_as_ranked(select: exp.Select, numbered: exp.Expr) -> exp.Select:
+    """SELECT * FROM a ASOF JOIN b as a join of which each row of a keeps the nearest row of b.
+
+    `numbered` gives rows numbers of their own. Each ASOF JOIN adds two columns, which no name of a
+    query's means. Joins that stand among others are left to the caller to refuse.
+    """
+    joins = select.args.get("joins") or []
+    if len(joins) != 1 or joins[0].method != "ASOF" or not select.is_star:
+        return select
+    (join,) = joins
+    nearest = next((t for t in join.args["on"].flatten() if type(t) in _SIDES), None)
+    if type(join.args["on"]) in _SIDES:
+        nearest = join.args["on"]
+    if nearest is None:
+        return select
+    # one of both sides is the same in all rows of a group, so both may be in the order
+    falling = _SIDES[type(nearest)]
+    number = join.meta["number"]
+    row, nth = (exp.to_identifier(f"asof {n} {number}", quoted=True) for n in ("row", "nth"))
+    order = exp.Order(
+        expressions=[
+            exp.Ordered(this=nearest.expression.copy(), desc=falling),
+            exp.Ordered(this=nearest.this.copy(), desc=not falling),
+        ]
+    )
+    rank = exp.Window(this=exp.RowNumber(), partition_by=[exp.column(row.copy())], order=order)
+    counted = exp.select("*", exp.alias_(numbered, row)).from_(select.args["from_"].this)
+    plain = exp.Join(this=join.this, side=join.side, on=join.args["on"])
+    joined = exp.select("*", exp.alias_(rank, nth.copy())).from_(counted.subquery())
+    joined.set("joins", [plain])
+    first = exp.EQ(this=exp.column(nth.copy()), expression=exp.Literal.number(1))
+    return exp.select("*").from_(joined.subquery()).where(first)

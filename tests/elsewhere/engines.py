@@ -20,9 +20,10 @@ Row = tuple[Any, ...]
 
 
 class Elsewhere(Protocol):
-    """A database that is not DuckDB."""
+    """A database that is not DuckDB; `names` are those that the page's programs use."""
 
     name: str
+    names: dict[str, Any]
 
     def run(self, sql: str) -> None:
         """Run a statement."""
@@ -39,9 +40,10 @@ def move(con: Session, to: Elsewhere, *tables: str) -> None:
             to.run(statement)
 
 
-def predicted(con: Session, to: Elsewhere, model: str) -> list[Row]:
+def predicted(con: Session, to: Elsewhere, model: str, more: str = "") -> list[Row]:
     """A model's predictions there: the statements run in order, the rows of the last."""
-    steps = con.sql(f"FROM ml_to_sql('{model}', dialect => '{to.name}') ORDER BY step").fetchall()
+    call = f"ml_to_sql('{model}', dialect => '{to.name}'{more})"
+    steps = con.sql(f"FROM {call} ORDER BY step").fetchall()
     for _, kind, sql in steps[:-1]:
         assert kind != "query"
         to.run(sql)
@@ -56,6 +58,7 @@ class Postgres:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self.names = {"server": connection.info.dsn}
 
     def run(self, sql: str) -> None:
         self._connection.execute(sql)
@@ -71,6 +74,7 @@ class Spark:
 
     def __init__(self, session: Any) -> None:
         self._session = session
+        self.names = {"spark": session}
 
     def run(self, sql: str) -> None:
         self._session.sql(sql)
@@ -133,6 +137,10 @@ def spark(folder: Path) -> Iterator[Spark]:
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.log.level", "ERROR")
+        # to compile code takes longer than to run it on so few rows
+        .config("spark.sql.codegen.wholeStage", "false")
+        .config("spark.sql.codegen.factoryMode", "NO_CODEGEN")
+        .config("spark.ui.showConsoleProgress", "false")
         .getOrCreate()
     )
     try:

@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import relann
 from relann import DataError, QueryError, Session
-from tests.elsewhere.engines import Elsewhere, Row, move, predicted
+from tests.elsewhere.comparing import same
+from tests.elsewhere.engines import Elsewhere, move, predicted
 from tests.fixtures import papers
+from tests.models.generators.test_from import TABLES
+from tests.test_docs import DEPLOY, blocks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def same(mine: Sequence[Row], theirs: Sequence[Row]) -> None:
-    """The same rows, numbers up to rounding in single precision."""
-    assert len(mine) == len(theirs)
-    for a, b in zip(sorted(mine, key=_place), sorted(theirs, key=_place), strict=True):
-        assert _close(a, b), (a, b)
-
-
-def _place(row: Row) -> str:
-    return f"{row[0]!s:>20}"
-
-
-def _close(a: Any, b: Any) -> bool:
-    if isinstance(b, tuple | list):
-        return len(a) == len(b) and all(map(_close, a, b))
-    if isinstance(b, float):
-        return a is not None and abs(a - b) <= 1e-4 * max(1.0, abs(b))
-    if hasattr(b, "utcoffset") and getattr(a, "tzinfo", None) is not None and b.tzinfo is None:
-        a = a.replace(tzinfo=None)
-    return bool(a == b)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +42,7 @@ def test_the_same_numbers(elsewhere: Elsewhere, graph: Session, model: str) -> N
     """Of two layers over a graph, and of trees with numbers, categories, times and lists."""
     move(graph, elsewhere, "paper", "cites")
     theirs = graph.sql(f"FROM ml_predict('{model}')").fetchall()
-    same(predicted(graph, elsewhere, model), theirs)
+    same(predicted(graph, elsewhere, model), theirs, 1e-4)
 
 
 def test_unknown_dialects(graph: Session) -> None:
@@ -78,3 +60,43 @@ def test_what_has_no_counterpart_is_refused() -> None:
         )
         with pytest.raises(DataError, match="PostgreSQL has no form for `jaccard"):
             con.sql("FROM ml_to_sql('m', dialect => 'postgres')")
+
+
+def test_models_of_a_task(elsewhere: Elsewhere) -> None:
+    """Of all entities as of one time: a network over the schema, and the SQL of DuckDB itself."""
+    at = "TIMESTAMP '2024-01-25'"
+    with relann.connect() as con:
+        con.sql(TABLES)
+        con.sql("CREATE MODEL m OPTIONS (task = 'spend', epochs = 1) AS FROM sage(width => 4)")
+        move(con, elsewhere, "customer", "orders")
+        theirs = con.sql(f"FROM ml_predict('m', at => {at})").fetchall()
+        ((sql,),) = con.sql(f"FROM ml_to_sql('m', at => {at})").fetchall()
+        same(con.connection.sql(sql).fetchall(), theirs, 1e-4)
+        same(predicted(con, elsewhere, "m", f", at => {at}"), theirs, 1e-4)
+
+
+def test_a_task_needs_a_time(graph: Session) -> None:
+    """And other models have none."""
+    with relann.connect() as con:
+        con.sql(TABLES)
+        con.sql("CREATE MODEL m OPTIONS (task = 'spend', epochs = 1) AS FROM sage(width => 4)")
+        with pytest.raises(QueryError, match="SQL needs to know which"):
+            con.sql("FROM ml_to_sql('m')")
+    with pytest.raises(QueryError, match="this one knows no time"):
+        graph.sql("FROM ml_to_sql('gcn', at => TIMESTAMP '2024-01-01')")
+
+
+def test_the_page(elsewhere: Elsewhere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its blocks for each database, on the model it creates."""
+    monkeypatch.chdir(tmp_path)
+    with relann.connect("shops.duckdb") as con:
+        con.sql(blocks(DEPLOY)[0])
+        move(con, elsewhere, "shop", "sale")
+    (text,) = blocks(DEPLOY, f"python {elsewhere.name}")
+    *program, last = text.rstrip().splitlines()
+    indent = last[: len(last) - len(last.lstrip())]
+    names = dict(elsewhere.names)
+    exec("\n".join([*program, f"{indent}found = {last.strip()}"]), names)
+    with relann.connect("shops.duckdb") as con:
+        theirs = con.sql("SELECT id, probability FROM ml_predict('busy')").fetchall()
+    same([tuple(row) for row in names["found"]], theirs, 1e-4)
