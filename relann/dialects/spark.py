@@ -209,16 +209,17 @@ def _mode(node: exp.Mode) -> exp.Expr:
 
 
 def _seconds(node: exp.TimeToUnix) -> exp.Expr:
-    """Of the time between two."""
-    between = node.this
-    if isinstance(between, exp.Paren):
-        between = between.this
-    if not isinstance(between, exp.Sub):
+    """Of a time, or of the time between two."""
+    instant = node.this
+    if isinstance(instant, exp.Paren):
+        instant = instant.this
+    if isinstance(instant, exp.Sub) and not isinstance(instant.expression, exp.Interval):
+        sides = [instant.this, instant.expression]
+    elif isinstance(instant, exp.Column | exp.Cast):
+        sides = [instant, exp.Literal.string("1970-01-01")]
+    else:
         raise refused(node, TITLE)
-    micros = [
-        call("unix_micros", exp.cast(side, "TIMESTAMPTZ"))
-        for side in (between.this, between.expression)
-    ]
+    micros = [call("unix_micros", exp.cast(side, "TIMESTAMPTZ")) for side in sides]
     apart = exp.paren(exp.Sub(this=micros[0], expression=micros[1]))
     return exp.paren(exp.Div(this=apart, expression=_double(exp.Literal.number("1e6")), typed=True))
 

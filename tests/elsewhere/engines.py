@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -85,7 +86,14 @@ class Spark:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[Postgres]:
+def postgres(_: Path) -> Iterator[Postgres]:
+    """See `_server`; not in pytest's folder, which is closed to other users."""
+    with tempfile.TemporaryDirectory(prefix="relann-") as folder, _server(Path(folder)) as server:
+        yield server
+
+
+@contextmanager
+def _server(folder: Path) -> Iterator[Postgres]:
     """A server of its own, that only this process' user reaches; skips where there is none."""
     psycopg = pytest.importorskip("psycopg", reason="needs psycopg: relann's extra [postgres]")
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
@@ -98,8 +106,6 @@ def postgres(folder: Path) -> Iterator[Postgres]:
     if os.geteuid() == 0:
         become = {"user": "postgres", "group": "postgres", "extra_groups": [], "cwd": "/"}
         shutil.chown(folder, "postgres", "postgres")
-        for parent in folder.parents[:2]:
-            parent.chmod(parent.stat().st_mode | 0o011)
     data = folder / "data"
 
     def call(*words: object) -> None:
