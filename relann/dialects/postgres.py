@@ -21,6 +21,7 @@ from relann.dialects.translate import (
     grouped_by_all,
     is_literal,
     is_number,
+    part_of,
     refused,
 )
 from relann.errors import DataError
@@ -319,7 +320,7 @@ def _forest(name: str, body: str) -> str:
 POSTGRES = Dialect(
     name="postgres",
     title=TITLE,
-    plain=frozenset({exp.LastDay, exp.ArrayAgg, exp.Extract, exp.Length, exp.CurrentTimestamp}),
+    plain=frozenset({exp.LastDay, exp.ArrayAgg, exp.Length, exp.CurrentTimestamp}),
     rules={
         exp.Div: _div,
         exp.IntDiv: _int_div,
@@ -345,6 +346,7 @@ POSTGRES = Dialect(
         exp.TimeToUnix: _seconds,
         exp.UnixToTime: _timestamp,
         exp.ArrayMax: _safe("largest"),
+        exp.Extract: lambda node: part_of(node, TITLE),
         exp.Select: _select,
     },
     calls={

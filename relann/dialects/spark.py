@@ -22,6 +22,7 @@ from relann.dialects.translate import (
     grouped_by_all,
     is_literal,
     is_number,
+    part_of,
     refused,
 )
 from relann.errors import DataError
@@ -234,6 +235,10 @@ def _timestamp(node: exp.UnixToTime) -> exp.Expr:
     return call("timestamp_micros", node.this)
 
 
+def _refuse(node: exp.Expr) -> exp.Expr:
+    raise refused(node, TITLE)
+
+
 def _select(node: exp.Select) -> exp.Expr:
     node = asof_as_ranked(grouped_by_all(node), call("monotonically_increasing_id"))
     if any(j.method == "ASOF" for j in node.args.get("joins") or []):
@@ -347,7 +352,7 @@ SPARK = Dialect(
         {
             *(exp.Year, exp.Month, exp.Day, exp.DayOfYear, exp.Hour, exp.Minute, exp.Quarter),
             *(exp.LastDay, exp.ArrayMax, exp.ArrayContains, exp.Transform, exp.Exp, exp.Sqrt),
-            *(exp.Length, exp.CurrentTimestamp, exp.Extract),
+            *(exp.Length, exp.CurrentTimestamp),
         }
     ),
     rules={
@@ -364,6 +369,8 @@ SPARK = Dialect(
         exp.Mode: _mode,
         exp.TimeToUnix: _seconds,
         exp.UnixToTime: _timestamp,
+        exp.AtTimeZone: _refuse,
+        exp.Extract: lambda node: part_of(node, TITLE),
         exp.Select: _select,
         exp.CTE: _cte,
     },

@@ -170,7 +170,7 @@ PLAIN: frozenset[type[exp.Expr]] = frozenset(
         *(exp.Abs, exp.Sign, exp.Sin, exp.Cos, exp.Tanh, exp.Floor, exp.Ceil, exp.Pow),
         *(exp.Greatest, exp.Least, exp.Array, exp.RegrSlope),
         *(exp.RowNumber, exp.Rank, exp.DenseRank, exp.PercentRank, exp.Lag, exp.Lead),
-        *(exp.Lower, exp.Upper, exp.Trim, exp.Substring, exp.DateFromParts),
+        *(exp.Lower, exp.Upper, exp.DateFromParts),
     }
 )
 """Functions that mean the same in every dialect there is."""
@@ -190,6 +190,17 @@ def refused(node: exp.Expr, title: str) -> DataError:
 def call(name: str, *arguments: exp.Expr | None) -> exp.Anonymous:
     """A function by its name."""
     return exp.Anonymous(this=name, expressions=[a for a in arguments if a is not None])
+
+
+PARTS = frozenset({"YEAR", "QUARTER", "MONTH", "DAY", "HOUR", "MINUTE", "DOY"})
+"""Parts of a time that every dialect counts alike; a week's days, for one, begin at 0 or 1."""
+
+
+def part_of(node: exp.Extract, title: str) -> exp.Expr:
+    """A part of a time, where it is one that means the same."""
+    if node.name.upper() not in PARTS:
+        raise refused(node, title)
+    return node
 
 
 def is_number(node: exp.Expr) -> bool:

@@ -99,6 +99,7 @@ def _name(held: Held) -> str:
         ("SELECT * FROM range(3)", "range"),
         ("SELECT a FROM t ASOF JOIN u ON t.a >= u.b", "ASOF JOIN"),
         ("SELECT list_zip(a, b) FROM t", "list_zip"),
+        ("SELECT extract('dow' FROM a) FROM t", "extract"),
     ],
 )
 def test_what_has_no_counterpart(name: str, sql: str, term: str) -> None:
