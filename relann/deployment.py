@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import duckdb
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.terms import quoted
+from relann.dialects.translate import Dialect, translate
 from relann.duckdb_errors import duckdb_error_text
 from relann.errors import DataError, PlanError
 from relann.models.boosting import Boosted
@@ -63,14 +65,94 @@ def deploy(
     sql = head_to_sql(trained.head, made.sql, scores, contents)
     tables = {named(what): table for what, table in made.tables.items()}
     with store.keeping(tables):
-        expected = predict(trained, maps, _sample(connection, maps))
-        difference = _difference(connection, sql, expected)
-        what = f"the SQL of model `{record.name}`"
-        if difference > TOLERANCE:
-            raise PlanError(f"{what} differs from torch by {difference:.1e} of the largest number")
-        told = f"{what} and torch differ by at most %.1e of the largest number, in %d rows"
-        log.info(told, difference, expected.num_rows)
+        _check(connection, f"the SQL of model `{record.name}`", sql, trained, maps)
     return sql
+
+
+def statements(
+    connection: duckdb.DuckDBPyConnection,
+    record: ModelRecord,
+    program: Program,
+    trained: Trained | Boosted,
+    maps: RowMaps,
+    to: Dialect,
+) -> list[tuple[str, str]]:
+    """The same in another database's words: (kind, SQL) of statements to be run there in order.
+
+    The last is the SELECT, those before it make what it reads beside the model's own tables, which
+    are to have the names and columns there that they have here. Nothing is kept in this database.
+    Raises DataError for what has no form in SQL or in the dialect, PlanError where DuckDB, given
+    the SQL before it is translated, and torch differ.
+    """
+    node = program.optimised.node
+    names: dict[str, str] = {}
+    stem = re.sub(r"\W+", "_", f"{record.name}_{record.version}", flags=re.ASCII).lower()
+    stem = f"relann.{stem}"
+
+    def named(what: str) -> str:
+        mine = f"relann elsewhere {what}"
+        if mine not in names:
+            kind = re.sub(r"\W.*", "", what)
+            names[mine] = f"{stem}_{kind}" + (f"_{len(names)}" if names else "")
+        return quoted(mine)
+
+    functions: list[tuple[str, str]] = []
+    made: Grown | Expanded
+    if isinstance(trained, Boosted):
+        made = trees_to_sql(node, trained, named)
+        scores: Sequence[str] = made.scores
+    else:
+        arrays = {name: tensor.numpy() for name, tensor in trained.weights.items()}
+        made = query_to_sql(node, arrays, trained.encoders, named, kind="DOUBLE")
+        (scores,) = made.embeddings.values()
+    contents = [c.name for c in node.columns if not c.learned and c.name != trained.options.split]
+    sql = head_to_sql(trained.head, made.sql, scores, contents)
+    tables = {f"relann elsewhere {what}": table for what, table in made.tables.items()}
+    with ExitStack() as stack:
+        for name, table in tables.items():
+            connection.register(name, table)
+            stack.callback(_unregister, connection, name)
+        _check(connection, f"the SQL of model `{record.name}`", sql, trained, maps)
+    if isinstance(made, Grown) and to.forest is not None:
+        sql = head_to_sql(trained.head, made.cased, scores, contents)
+        del tables["relann elsewhere trees"]
+        for number, body in enumerate(made.forests, start=1):
+            name = f"{names['relann elsewhere trees']}_{number}"
+            names[f"relann forest {number}"] = name
+            functions.append(("function", to.forest(name, body)))
+    kept = [
+        ("table", statement)
+        for name, table in tables.items()
+        for statement in to.table(names[name], table)
+    ]
+    found = translate(sql, to, names, f"{stem}_layer")
+    layers = [
+        ("layer", statement)
+        for name, select in found.layers
+        for statement in (to.layer(name, select) if to.layer is not None else [])
+    ]
+    return [*to.setup, *functions, *kept, *layers, ("query", found.query)]
+
+
+def _unregister(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    with suppress(duckdb.Error):  # a query that failed has ended the transaction
+        connection.unregister(name)
+
+
+def _check(
+    connection: duckdb.DuckDBPyConnection,
+    what: str,
+    sql: str,
+    trained: Trained | Boosted,
+    maps: RowMaps,
+) -> None:
+    """Compare the SQL's predictions with torch's; raises PlanError where they differ."""
+    expected = predict(trained, maps, _sample(connection, maps))
+    difference = _difference(connection, sql, expected)
+    if difference > TOLERANCE:
+        raise PlanError(f"{what} differs from torch by {difference:.1e} of the largest number")
+    told = f"{what} and torch differ by at most %.1e of the largest number, in %d rows"
+    log.info(told, difference, expected.num_rows)
 
 
 def _sample(connection: duckdb.DuckDBPyConnection, maps: RowMaps) -> Numbers | None:

@@ -13,7 +13,8 @@ from relann.algebra.table_calls import CallArgument, TableCall
 from relann.algebra.terms import quoted
 from relann.autoselect.signals import as_table, signals
 from relann.bound_models import BoundModels, Known, trained_of
-from relann.deployment import deploy
+from relann.deployment import deploy, statements
+from relann.dialects.known import dialect_of
 from relann.discovery import discover
 from relann.errors import QueryError, placed
 from relann.models.boosting import Boosted
@@ -160,11 +161,10 @@ class TableFunctions:
         return trained.importance()
 
     def _to_sql(self, call: TableCall) -> pa.Table:
-        known = self._models.known(call.bound(["model"])["model"])
-        if known.program.moment is not None:
-            raise QueryError(
-                "a model of a task has no SQL yet: it is evaluated as of seeds", call.span
-            )
+        arguments = call.bound(["model"], ["dialect", "at"])
+        known = self._known_at(arguments["model"], arguments.get("at"), call)
+        if "dialect" in arguments:
+            return self._elsewhere(known, arguments["dialect"])
         sql = deploy(
             self._models.connection,
             self._models.store,
@@ -174,6 +174,47 @@ class TableFunctions:
             known.maps,
         )
         return pa.table({"sql": [sql]})
+
+    def _known_at(self, model: CallArgument, at: CallArgument | None, call: TableCall) -> Known:
+        """A model, one of a task with all entities of its table at one time as the seeds."""
+        record = self._models.record(model)
+        task = record.options.get("task")
+        if task is None:
+            if at is not None:
+                raise QueryError("`at` is for models of a task; this one knows no time", at.span)
+            return self._models.known(model)
+        if at is None:
+            raise QueryError(
+                f"model `{record.name}` is evaluated as of a time, and SQL needs to know which: "
+                f"ml_to_sql('{record.name}', at => TIMESTAMP '…')",
+                call.span,
+            )
+        with placed(at.span):
+            moment = of_rows(
+                self._models.store.task(task),
+                None,
+                _time(at),
+                discover(self._models.connection),
+                self._models.catalog,
+            )
+            return self._models.known(model, moment)
+
+    def _elsewhere(self, known: Known, dialect: CallArgument) -> pa.Table:
+        """The statements that make a model's SQL for another database, the query last."""
+        with placed(dialect.span):
+            to = dialect_of(dialect.value)
+        models = self._models
+        found = statements(
+            models.connection, known.record, known.program, known.trained, known.maps, to
+        )
+        kinds, texts = zip(*found, strict=True)
+        return pa.table(
+            {
+                "step": pa.array(range(1, len(found) + 1), pa.int32()),
+                "kind": pa.array(kinds, pa.string()),
+                "sql": pa.array(texts, pa.string()),
+            }
+        )
 
     def _signals(self, call: TableCall) -> pa.Table:
         arguments = call.bound(["task"], ["probes"])

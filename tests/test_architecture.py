@@ -29,6 +29,7 @@ LAYERS = (
         "naming",
         "discovery",
     ),
+    ("dialects",),
     ("algebra",),
     ("provenance",),
     ("models",),

@@ -16,10 +16,11 @@ def head_to_sql(head: Head, rows: str, scores: Sequence[str], contents: Sequence
     those that are handed on, but for those with the name of a column of the prediction. A score
     that is NaN ends the query with an error.
     """
-    source, found = _checked(rows, scores), _columns(head, scores)
+    found = _columns(head, scores)
+    kept = [quoted(c) for c in contents if c not in found]
+    source = _checked(rows, scores, kept)
     if head.loss == "cross_entropy":
         source = _probabilities(head, source, scores)
-    kept = [quoted(c) for c in contents if c not in found]
     made = [f"{sql} AS {quoted(name)}" for name, sql in found.items()]
     return f"SELECT {', '.join([*kept, *made])} FROM {source}"
 
@@ -30,13 +31,13 @@ STRANGE = (
 )
 
 
-def _checked(rows: str, scores: Sequence[str]) -> str:
+def _checked(rows: str, scores: Sequence[str], kept: Sequence[str]) -> str:
     """The rows, or an error where one of their scores is NaN."""
-    checked = ", ".join(
+    checked = [
         f"CASE WHEN isnan({s}) THEN error({text_of(STRANGE)}) ELSE {s} END AS {s}"
         for s in map(quoted, scores)
-    )
-    return f"(SELECT * REPLACE ({checked}) FROM ({rows}))"
+    ]
+    return f"(SELECT {', '.join([*kept, *checked])} FROM ({rows}))"
 
 
 def _columns(head: Head, scores: Sequence[str]) -> dict[str, str]:

@@ -28,12 +28,16 @@ class Grown:
     """Trees as one SELECT of DuckDB's over the rows of a query.
 
     `scores` are the columns with their sums, one for each number of the prediction; `tables` those
-    it reads beside the user's, by what `named` is asked for.
+    it reads beside the user's, by what `named` is asked for. `cased` is the same query with the
+    functions `relann forest 1`, … of a list of numbers, one for each score, in place of the table
+    of trees, and `forests` what each of them is of its argument `seen`.
     """
 
     sql: str
     scores: tuple[str, ...]
     tables: Mapping[str, pa.Table]
+    cased: str = ""
+    forests: tuple[str, ...] = ()
 
 
 def trees_to_sql(node: Node, trained: Boosted, named: Callable[[str], str]) -> Grown:
@@ -71,11 +75,18 @@ def trees_to_sql(node: Node, trained: Boosted, named: Callable[[str], str]) -> G
         for i, name in enumerate(scores)
     ]
     kept = ", ".join(map(quoted, node.names))
+    read = ", ".join(f"q.{quoted(n)} AS {quoted(n)}" for n in node.names)
+    source = f"(SELECT {read}, {listed} AS {seen} FROM {rows})"
+    called = ", ".join(
+        f'"relann forest {i + 1}"({seen}) AS {quoted(name)}' for i, name in enumerate(scores)
+    )
     return Grown(
-        f"SELECT {kept}, {', '.join(sums)} FROM (SELECT q.*, {listed} AS {seen} FROM {rows}) "
+        f"SELECT {kept}, {', '.join(sums)} FROM {source} "
         f"CROSS JOIN (SELECT {renamed} FROM {named('trees')})",
         scores,
         tables,
+        f"SELECT {kept}, {called} FROM {source}",
+        tuple(forest.cased(i) for i in range(len(scores))),
     )
 
 
@@ -135,6 +146,27 @@ class _Forest:
         children = [self._add(node[f"{side}_child"]) for side in ("right", "left")]
         self.next[2 * place - 2 : 2 * place] = [at for at, _ in children]
         return place, 1 + max(depth for _, depth in children)
+
+    def cased(self, score: int) -> str:
+        """The sum of a score's trees as nested CASEs over a list `seen`, in PostgreSQL's words."""
+        trees = [self._cased(root) for root in self.roots[score]]
+        # in groups, so that no database's parser descends through a sum of hundreds
+        groups = [" + ".join(trees[i : i + 32]) for i in range(0, len(trees), 32)]
+        return " + ".join(f"({g})" for g in groups) or "0"
+
+    def _cased(self, place: int) -> str:
+        other, left = self.next[2 * place - 2 : 2 * place]
+        if other == place:
+            return f"{self.value[place - 1]!r}::float8"
+        number = f"seen[{self.feature[place - 1]}]"
+        chosen = self.categories[place - 1]
+        if chosen is not None:
+            condition = f"{number} IN ({', '.join(map(repr, chosen))})"
+        elif self.absent[place - 1] < 0:
+            condition = f"({number} <= {self.threshold[place - 1]!r}::float8 OR {number} IS NULL)"
+        else:
+            condition = f"{number} <= {self.threshold[place - 1]!r}::float8"
+        return f"CASE WHEN {condition} THEN {self._cased(left)} ELSE {self._cased(other)} END"
 
     @property
     def table(self) -> pa.Table:

@@ -1,0 +1,1 @@
+"""The SQL of a trained model in the words of other databases."""
