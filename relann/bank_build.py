@@ -76,7 +76,8 @@ def gathered(out: Path) -> Bank:
         found += Journal(path).rows()
     latest = {key(t): t for t in trials}
     ordered = sorted(latest.values(), key=lambda t: (t.database, t.task, t.template, t.point))
-    bank = Bank(tuple(ordered), pa.Table.from_pylist(found, schema=SIGNALS))
+    said = {(s["database"], s["task"], s["signal"], s["path"]): s for s in found}
+    bank = Bank(tuple(ordered), pa.Table.from_pylist(list(said.values()), schema=SIGNALS))
     bank.write(out)
     return bank
 

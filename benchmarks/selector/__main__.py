@@ -1,8 +1,7 @@
 """The selector beside other ways to choose: `python -m benchmarks.selector --table FILE`.
 
-FILE is the published table of 24 tasks (see benchmarks/selector/published.py); or `--bank RUNS
---signals SIGNALS`, Parquet or CSV files of trained models and of `ml_signals`, as
-`relann.autoselect.cases.cases_of_runs` takes them. Prints Markdown.
+FILE is the published table of 24 tasks (see benchmarks/selector/published.py). Or `--bank`, the
+bank that is shipped, `--bank FOLDER` another. Prints Markdown.
 
 Regret is the mean relative loss to the better of the two, bounds are 90 % of bootstraps over
 databases. Whatever learns is measured on databases that it has not seen: signals, learner and
@@ -16,14 +15,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import duckdb
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from benchmarks.selector.published import MODEL_FREE, PROBES, SELECTED, THIRTEEN, published_cases
-from relann.autoselect.cases import Cases, cases_of_runs
+from relann.autoselect.bank import Bank, cases_of_bank
+from relann.autoselect.cases import Cases
 from relann.autoselect.evaluation import (
     Answered,
     Chooser,
@@ -39,6 +38,8 @@ from relann.autoselect.evaluation import (
     validation,
 )
 from relann.autoselect.selector import COVERAGE
+
+SHIPPED = Path()
 
 # With the sizes that the paper's own evaluation gives them.
 CLASSIFIERS: dict[str, Chooser] = {
@@ -62,8 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--table", type=Path, help="the published table")
-    what.add_argument("--bank", type=Path, help="runs of a bank; needs --signals")
-    parser.add_argument("--signals", type=Path, help="the bank's signals")
+    what.add_argument("--bank", type=Path, nargs="?", const=SHIPPED, help="a bank's folder")
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore", ConvergenceWarning)
     if given.table:
@@ -76,23 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "model-free signals, probes": cases.with_signals((*MODEL_FREE, *PROBES)),
             }
             _report(cases, groups, "13 signals")
-    elif given.signals is None:
-        parser.error("--bank needs --signals")
     else:
-        cases = cases_of_runs(rows(given.bank), rows(given.signals))
+        bank = Bank.shipped() if given.bank is SHIPPED else Bank.read(given.bank)
+        cases = cases_of_bank(bank)
         _head("bank", cases)
         groups = {"all signals": cases}
         cheap = [name for name in cases.signals if not name.startswith("probe_")]
         if len(cheap) < len(cases.signals):
             groups = {"signals without probes": cases.with_signals(cheap), **groups}
         _report(cases, groups, next(iter(groups)))
-
-
-def rows(file: Path) -> list[dict[str, object]]:
-    """The rows of a Parquet or CSV file."""
-    with duckdb.connect() as connection:
-        table = connection.from_query(f"FROM '{str(file).replace(chr(39), chr(39) * 2)}'").arrow()
-        return list(table.read_all().to_pylist())
 
 
 def _head(what: str, cases: Cases) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet
 
+from relann.autoselect.cases import Cases, cases_of_runs
 from relann.autoselect.ground import Signal
 from relann.autoselect.trials import COLUMNS as TRIALS
 from relann.autoselect.trials import Trial, as_table, of_table
@@ -95,6 +96,12 @@ def signal_rows(database: str, task: str, found: Sequence[Signal]) -> list[dict[
     ]  # fmt: skip
 
 
+def cases_of_bank(bank: Bank) -> Cases:
+    """What the selector learns from: of each task the best validated trial of each family."""
+    rows = [vars(t) for t in bank.trials if t.error is None]
+    return cases_of_runs(rows, bank.signals.to_pylist())
+
+
 def summary(bank: Bank) -> list[list[str]]:
     """A line for each task: database, task, metric, trials, failed ones, and of each family the
     test metric of the trial that validated best."""
@@ -133,6 +140,8 @@ class Journal:
     def add(self, rows: Iterable[dict[str, object]]) -> None:
         """Append rows and see to it that they are on disk."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        cut_off = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
         with self.path.open("a", encoding="utf-8") as file:
+            file.write("\n" if cut_off else "")
             for row in rows:
                 file.write(json.dumps(row) + "\n")

@@ -11,8 +11,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Protocol
 
-from relann.autoselect.bank import Bank, signal_rows
-from relann.autoselect.cases import cases_of_runs, signals_of_rows
+from relann.autoselect.bank import Bank, cases_of_bank, signal_rows
+from relann.autoselect.cases import signals_of_rows
 from relann.autoselect.ground import Signal
 from relann.autoselect.guard import CRITERIA, Vote, finalists, vote
 from relann.autoselect.judge import JudgeError, asked
@@ -89,10 +89,8 @@ def outlook(task: Task, found: Sequence[Signal], bank: Bank | None) -> Outlook:
     """What the bank says of a task with these signals."""
     if bank is None:
         return Outlook(None, None, ("there is no bank to learn from: both families are tried",), {})
-    rows = [vars(t) for t in bank.trials if t.error is None]
     try:
-        cases = cases_of_runs(rows, bank.signals.to_pylist())
-        selector = Selector.fit(cases)
+        selector = Selector.fit(cases_of_bank(bank))
     except DataError as error:
         return Outlook(None, None, (f"both families are tried: {error}",), {})
     signals = signals_of_rows(signal_rows("", task.name, found))
@@ -131,6 +129,8 @@ class Search:
             else self.optuna.samplers.TPESampler(seed=settings.seed, n_startup_trials=6)
         )
         self.study = self.optuna.create_study(
+            # Hyperband draws a trial's bracket from the study's name, which is random otherwise
+            study_name=task.name,
             direction="minimize" if self.smaller else "maximize",
             sampler=sampler,
             pruner=self.optuna.pruners.HyperbandPruner(1, EPOCHS, 3),

@@ -21,6 +21,9 @@ Family = Literal["messages", "features"]
 Value = str | int | float | bool | None | tuple["Value", ...]
 
 
+_NOTHING = object()
+
+
 @dataclass(frozen=True)
 class Knob:
     """One choice, with what it can be, the default first.
@@ -55,7 +58,7 @@ class Template:
     def point(self, chosen: Mapping[str, Value]) -> Point:
         """The point of some values; a knob that has none of them has its first."""
         values = {
-            k.name: chosen[k.name] if chosen.get(k.name) in k.values else k.values[0]
+            k.name: chosen[k.name] if chosen.get(k.name, _NOTHING) in k.values else k.values[0]
             for k in self.knobs
         }
         arguments, options, texts = (
