@@ -81,6 +81,14 @@ class QueryModule(Scope):
         values = {id(v): v for a in self._learners.values() for v in a.state.values()}
         return [v for v in values.values() if isinstance(v, nn.Parameter)]
 
+    def draw_as(self, number: int) -> None:
+        """Let dropout draw as the module of this number among several of one seed; 0 is alone."""
+        for generator in (
+            *self._generators.values(),
+            *(a.generator for a in self._learners.values()),
+        ):
+            generator.manual_seed(generator.initial_seed() + number)
+
     def inputs(self, maps: RowMaps) -> Inputs:
         """The content the steps read, encoded; `Inputs.take` slices it along `RowMaps.restrict`."""
         return Inputs.read(self.plan, maps, self.encoders, self.dtype).to(self.device)
