@@ -82,17 +82,19 @@ class Processes(Team):
 
         Each is bit for bit the same in all processes. One that no process has stays None.
         """
-        total, counts = self._meet(loss * count, count)
-        whole = sum(counts)
         # which gradients there are goes along, as a step without one is not a step with zeros
         there = torch.tensor([p.grad is not None for p in learned], dtype=torch.float32)
         flat = [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
-        sent = torch.cat([*(g.flatten() * (count / whole) for g in flat), there.to(device)])
+        sent = torch.cat([*(g.flatten() * count for g in flat), there.to(device)])
+        # no step from here to the sum may fail in one process only: the others wait for it
+        total, counts = self._meet(loss * count, count)
+        whole = sum(counts)
         with _reaching():
             dist.all_reduce(sent)
         *found, met = torch.split(sent, [*(p.numel() for p in learned), len(learned)])
         for parameter, gradient, known in zip(learned, found, met.tolist(), strict=True):
-            parameter.grad = gradient.view_as(parameter).to(parameter.dtype) if known else None
+            mean = (gradient / whole).view_as(parameter).to(parameter.dtype)
+            parameter.grad = mean if known else None
         return total / whole, whole
 
     def gathered(self, values: Tensor) -> Tensor:
