@@ -51,12 +51,18 @@ ONE = MODEL.format(name="m", options="epochs = 2")
 WAIT = 60  # seconds, for processes on a machine with other things to do
 
 
+def free_port() -> int:
+    """A port that nobody listens at now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 def together(path: Sequence[Path] | Path, *texts: str) -> list[Any]:
     """What each process says, given its text; None for one that has died."""
     paths = [path] * len(texts) if isinstance(path, Path) else path
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     members = [
         started(join, rank, len(texts), port, str(p), text)
         for rank, (p, text) in enumerate(zip(paths, texts, strict=True))
@@ -102,6 +108,21 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
             torch.testing.assert_close(two.weights[parameter], value, rtol=1e-3, atol=1e-4)
     assert len(alone.store.model("patient").curve) < 60
     alone.close(), team.close()
+
+
+def test_the_command(database: Path, tmp_path: Path) -> None:
+    """Of a team of one, as torchrun starts it."""
+    environment = {
+        **dict.fromkeys(("RANK", "LOCAL_RANK"), "0"),
+        **dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), "1"),
+        "MASTER_ADDR": "127.0.0.1",
+    }
+    (tmp_path / "x.sql").write_text(ONE + "FROM nowhere")
+    arguments = ["train", str(tmp_path / "x.sql"), "--db", str(database)]
+    found = CliRunner().invoke(app, arguments, env={**environment, "MASTER_PORT": str(free_port())})
+    assert found.exit_code == 1
+    assert found.stdout.startswith("model `m`, version 1: trained for 2 epochs")
+    assert "x.sql: QueryError: line 9, column 6: Table with name nowhere" in found.stderr
 
 
 def test_three_processes(database: Path) -> None:
