@@ -24,10 +24,12 @@ from relann.autoselect.settings import Settings
 from relann.bank_build import build
 from relann.comparison import HEADERS, cells, draw, footer
 from relann.comparison import compare as compared
+from relann.distributed import Training
 from relann.doctor import report
 from relann.errors import QueryError, RelannError, did_you_mean, listing
 from relann.loading import load
 from relann.manifest import relbench_tasks
+from relann.models.processes import LostError, joined
 from relann.published_tasks import create_published_task
 from relann.results import Result
 from relann.session import Session, connect
@@ -94,6 +96,23 @@ def run(
     text = _read(file)
     with _failing(file), connect(db, engine=engine, device=device) as session:
         for result in session.each(text):
+            _print(Console(), result)
+
+
+@app.command()
+def train(
+    file: Annotated[str, typer.Argument(help="SQL file.")],
+    db: Database,
+    engine: Engine = DEFAULT,
+    device: Device = "cpu",
+) -> None:
+    """Run a file where torchrun has started several processes: they train its networks together.
+
+    torchrun --nproc-per-node 2 -m relann train FILE --db DATABASE
+    """
+    text = _read(file)
+    with _failing(""), joined() as team, _failing(file, quiet=team.rank > 0), team.together():
+        for result in Training(db, team, engine, device).each(text):
             _print(Console(), result)
 
 
@@ -380,13 +399,17 @@ def _read(file: str) -> str:
 
 
 @contextmanager
-def _failing(file: str) -> Iterator[None]:
-    """End the program with an error's text, after the file's name, and code 1."""
+def _failing(file: str, quiet: bool = False) -> Iterator[None]:
+    """End the program with an error's text, after the file's name, and code 1.
+
+    `quiet`: where another process tells the text, unless that is what may have been lost.
+    """
     try:
         yield
     except RelannError as error:
         where = f"{file}: " if file else ""
-        _complain(f"{where}{type(error).__name__}: {error}")
+        if not quiet or isinstance(error, LostError):
+            _complain(f"{where}{type(error).__name__}: {error}")
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         _complain("cancelled")

@@ -34,6 +34,7 @@ from relann.models.fitted import Fitted, trained_on
 from relann.models.learning import Watch, unwatched
 from relann.models.options import Options
 from relann.models.program import AsOf, Program, check_one_row_each
+from relann.models.team import ALONE, Team
 from relann.models.training import Trained, profiled
 from relann.provenance.module import QueryModule
 from relann.provenance_functions import ProvenanceFunctions
@@ -100,8 +101,10 @@ class Lifecycle:
         options, moment = models.moment(Options(task=task))
         return models.program(statement.body, statement.name, options, models.layers(), moment)
 
-    def fitted(self, statement: CreateModel, watch: Watch = unwatched) -> Fitted:
-        """A model that is trained and not kept.
+    def fitted(
+        self, statement: CreateModel, watch: Watch = unwatched, team: Team = ALONE
+    ) -> Fitted:
+        """A model that is trained and not kept, by all processes of a team.
 
         `watch` is told each epoch or round and may end the training there.
         """
@@ -122,7 +125,7 @@ class Lifecycle:
                 check_one_row_each(program, maps, self._models.catalog)
                 own = options.head is not None or options.device is not None
                 placed_on = options if own else options.on(self._models.device)
-                trained = trained_on(maps, placed_on, ids, watch)
+                trained = trained_on(maps, placed_on, ids, watch, team)
         return Fitted(
             statement, options, program, ids, layers.used, trained, compiled, self._models.maps
         )

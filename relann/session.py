@@ -175,7 +175,7 @@ class Session:
         """Run the statements of a text one by one, giving each one's result as it is there."""
         todo = statements(text)
         for number, statement in enumerate(todo, start=1):
-            yield self._run(statement, params if number == len(todo) else None)
+            yield self.run(statement, params if number == len(todo) else None)
 
     def explain(self, text: str, analyze: bool = False) -> str:
         """What a model does: text is a query, a CREATE MODEL statement or a stored model's name."""
@@ -199,7 +199,8 @@ class Session:
     ) -> None:
         self.close()
 
-    def _run(self, statement: Statement, params: Parameters | None) -> Result:
+    def run(self, statement: Statement, params: Parameters | None = None) -> Result:
+        """Run one statement of a text that `relann.algebra.parse.statements` has read."""
         if isinstance(statement, Passthrough):
             return self._passthrough(statement, params)
         if params:

@@ -35,7 +35,7 @@ from torch import Tensor
 from relann.algebra.terms import quoted
 from relann.declarations import SCHEMA, TABLES, DeclaredColumn, DeclaredForeignKey
 from relann.duckdb_errors import duckdb_error_text
-from relann.errors import DataError, QueryError, Span, did_you_mean
+from relann.errors import DataError, QueryError, Span, did_you_mean, listing
 from relann.models.tasks import Task
 from relann.provenance.parameters import from_bytes, to_bytes
 from relann.version import VERSION
@@ -223,17 +223,28 @@ class Store:
         return [_entry(*row) for row in rows]
 
     def drop_model(self, name: str, if_exists: bool = False, span: Span | None = None) -> bool:
-        """Forget all versions of a model; False if there was none and `if_exists` allows that."""
-        newest = self._newest(name)
-        if newest is None:
+        """Forget all versions of a model, or with `name@version` that one, and tables of theirs.
+
+        False if there was none and `if_exists` allows that. Without its newest version a model is
+        what it was before, and the next version takes that number again.
+        """
+        base, version = _name_and_version(name, None)
+        found = [v for v in self._versions(base) if version in (None, v)]
+        if not found:
             if if_exists:
                 return False
-            raise self._unknown(name, None, span)
+            raise self._unknown(base, version, span)
+        kept = self._newest(base)
+        assert kept is not None
         with self._transaction():
-            for table in ("state", "models"):
-                self._run(f"DELETE FROM {self._table(table)} WHERE name = ?", [newest[0]])
-            for table in self._tables_of(newest[0]):
-                self._run(f"DROP TABLE {table}")
+            for number in found:
+                for table in ("state", "models"):
+                    self._run(
+                        f"DELETE FROM {self._table(table)} WHERE name = ? AND version = ?",
+                        [kept[0], number],
+                    )
+                for table in self._tables_of(kept[0], number):
+                    self._run(f"DROP TABLE {table}")
         return True
 
     def table_of(self, record: ModelRecord, what: str) -> str:
@@ -269,12 +280,12 @@ class Store:
         finally:
             self._connection.unregister(name)
 
-    def _tables_of(self, model: str) -> list[str]:
-        """The tables that belong to a model, as SQL."""
+    def _tables_of(self, model: str, version: int) -> list[str]:
+        """The tables that belong to a version of a model, as SQL."""
         found = self._run(
             "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() "
-            "AND schema_name = ? AND starts_with(table_name, ? || '@')",
-            [SCHEMA, model],
+            "AND schema_name = ? AND starts_with(table_name, ?)",
+            [SCHEMA, f"{model}@{version} "],
         )
         return [self._table(quoted(name)) for (name,) in found]
 
@@ -448,6 +459,17 @@ class Store:
         )
         return found[0] if found else None
 
+    def _versions(self, name: str) -> list[int]:
+        """The versions of a model, the newest first."""
+        if not self._exists("models"):
+            return []
+        found = self._run(
+            f"SELECT version FROM {self._table('models')} WHERE lower(name) = lower(?) "
+            "ORDER BY version DESC",
+            [name],
+        )
+        return [version for (version,) in found]
+
     def _state(self, name: str, version: int, what: str) -> dict[str, pa.Table]:
         rows = self._run(
             f"SELECT site, data, sha256 FROM {self._table('state')} "
@@ -463,9 +485,8 @@ class Store:
     def _unknown(self, name: str, version: int | None, span: Span | None) -> QueryError:
         newest = self._newest(name)
         if newest and version is not None:
-            return QueryError(
-                f"model `{newest[0]}` has no version {version}; the newest is {newest[1]}", span
-            )
+            there = listing(map(str, self._versions(name)))
+            return QueryError(f"model `{newest[0]}` has no version {version}; it has {there}", span)
         known = [entry.name for entry in self.models()]
         hint = did_you_mean(name, known) if known else " There are no models in this database."
         return QueryError(f"no model is called `{name}`.{hint}", span)

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 import relann
+from relann.distributed import Training
+from relann.models.processes import joined
 
 TABLE = (
     "CREATE TABLE t AS SELECT i AS id, i % 5 AS a, (i * 7 % 11)::DOUBLE AS y, "
@@ -88,3 +90,23 @@ def die_after(path: str, text: str, tell: Connection) -> None:
     con.sql(text)
     tell.send("done")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def join(rank: int, size: int, port: int, path: str, text: str, tell: Connection) -> None:
+    """Run a file's statements as one process of a team; send its messages, or an error's text.
+
+    The text `die` is no statement.
+    """
+    torch.set_num_threads(1)
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+    values = {name: str(v) for name, v in zip(names, (rank, size, rank, size, port), strict=True)}
+    os.environ.update(values, MASTER_ADDR="127.0.0.1")
+    try:
+        with joined() as team, team.together():
+            if text == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            messages = [r.message for r in Training(path, team).each(text)]
+    except relann.RelannError as error:
+        tell.send(f"{type(error).__name__}: {error}")
+    else:
+        tell.send(messages)

@@ -48,6 +48,7 @@ LAYERS = (
         "bank_databases",
         "bank_build",
         "comparison",
+        "distributed",
         "__main__",
     ),
 )

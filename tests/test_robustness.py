@@ -170,5 +170,5 @@ def test_an_unknown_version(path: str) -> None:
     """Wherever a version may stand."""
     with relann.connect(path) as con:
         for text in ("SELECT * FROM ml_predict('net@3')", f"EXPORT MODEL net@3 TO '{path}.n'"):
-            with pytest.raises(QueryError, match="`net` has no version 3; the newest is 1"):
+            with pytest.raises(QueryError, match="`net` has no version 3; it has 1"):
                 con.sql(text)

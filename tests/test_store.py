@@ -83,7 +83,7 @@ class TestModels:
             store.save_model(record(options=options))
         assert store.model("m").options == {"lr": 3}
         assert store.model("m@1").options == store.model("m", 1).options == {"lr": 1}
-        with pytest.raises(QueryError, match="has no version 4; the newest is 3"):
+        with pytest.raises(QueryError, match="has no version 4; it has 3, 2, 1"):
             store.model("m@4")
 
     def test_names_are_the_same_in_any_case(self, store):
@@ -131,6 +131,33 @@ class TestModels:
             store.drop_model("m")
         assert connection.execute("SELECT name FROM relann.state").fetchall() == [("other",)]
         assert store.save_model(record()) == 1
+
+    def test_dropping_one_version(self, store, connection):
+        for options in ({"lr": 1}, {"lr": 2}, {"lr": 3}):
+            store.save_model(record(options=options, state={"s": pa.table({"a": [1]})}))
+        for name in ("m@1 x", "m@2 x", "m@21 x"):
+            connection.execute(f'CREATE TABLE relann."{name}" AS SELECT 1')
+        assert store.drop_model("M@2")
+        assert [v.version for v in store.versions("m")] == [3, 1]
+        state = "SELECT version FROM relann.state ORDER BY 1"
+        assert connection.execute(state).fetchall() == [(1,), (3,)]
+        tables = "SELECT table_name FROM duckdb_tables() WHERE contains(table_name, '@') ORDER BY 1"
+        assert connection.execute(tables).fetchall() == [("m@1 x",), ("m@21 x",)]
+        assert not store.drop_model("m@2", if_exists=True)
+        with pytest.raises(QueryError, match="`m` has no version 2; it has 3, 1"):
+            store.drop_model("m@2")
+        with pytest.raises(QueryError, match="no model is called `n`"):
+            store.drop_model("n@2")
+
+    def test_without_its_newest_version_a_model_is_what_it_was(self, store):
+        for options in ({"lr": 1}, {"lr": 2}):
+            store.save_model(record(options=options))
+        store.drop_model("m@2")
+        assert store.model("m").options == {"lr": 1}
+        assert store.save_model(record(options={"lr": 3})) == 2
+        store.drop_model("m@1")
+        store.drop_model("m@2")
+        assert store.models() == []
 
     def test_what_is_no_json_is_refused_before_anything_is_written(self, store):
         with pytest.raises(TypeError):

@@ -174,7 +174,8 @@ def _explain(cursor: Cursor, analyze: bool) -> Explain:
 
 def _drop(cursor: Cursor, kind: str) -> Drop:
     if_exists = cursor.take("IF", "EXISTS")
-    name, span = cursor.name(kind.lower())
+    # only models have versions
+    name, span = cursor.reference("model") if kind == "MODEL" else cursor.name(kind.lower())
     cursor.end(f"DROP {kind} takes one name")
     return Drop(cursor.whole, kind.lower(), name, span, if_exists)
 

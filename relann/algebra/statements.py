@@ -124,7 +124,10 @@ class Explain(Statement):
 
 @dataclass(frozen=True)
 class Drop(Statement):
-    """DROP MODEL | TASK | LAYER [IF EXISTS] name; `kind` is `model`, `task` or `layer`."""
+    """DROP MODEL | TASK | LAYER [IF EXISTS] name; `kind` is `model`, `task` or `layer`.
+
+    The name of a model may end in `@version`: then that version only is meant.
+    """
 
     kind: str
     name: str

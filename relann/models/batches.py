@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from relann.algebra.rowmaps import RowMaps
 from relann.errors import DataError
 from relann.models.splits import Numbers
+from relann.models.team import ALONE
 from relann.provenance.inputs import Inputs, Mask
 from relann.provenance.module import Batch, QueryModule
 from relann.provenance.slices import Slice, cut
@@ -71,7 +72,10 @@ class Sliced:
 
 
 class Batches:
-    """The labelled rows of a split, each with its target; `whole` is their part, if cut already."""
+    """The labelled rows of a split, each with its target.
+
+    `whole` is the part of them all, if cut already. Of each slice this process has its `share`.
+    """
 
     def __init__(
         self,
@@ -81,6 +85,7 @@ class Batches:
         size: int | None,
         name: str,
         whole: Slice | None = None,
+        share: Callable[[Numbers], Numbers] = ALONE.share,
     ) -> None:
         self.source = source
         self.rows = rows
@@ -88,13 +93,15 @@ class Batches:
         self.size = size if size is not None and size < len(rows) else None
         self.name = name
         self._slice = whole
+        self._share = share
 
     @cached_property
     def _whole(self) -> list[tuple[Part, Tensor]]:
-        found = self._slice or cut(self.source.maps, self.rows)
+        chosen = self._share(np.arange(len(self.rows)))
+        found = self._slice if len(chosen) == len(self.rows) else None
         self._slice = None
-        part = Part.bind(self.source.module, found)
-        return [(self._checked(part), self.targets)]
+        part = Part.bind(self.source.module, found or cut(self.source.maps, self.rows[chosen]))
+        return [(self._checked(part), self._targets(chosen))]
 
     @cached_property
     def _fixed(self) -> list[tuple[Part, Tensor]]:
@@ -110,7 +117,7 @@ class Batches:
             return
         order = source.permutation(len(self.rows))
         for begin in range(0, len(order), self.size):
-            yield self._part(np.sort(order[begin : begin + self.size]))
+            yield self._part(self._share(np.sort(order[begin : begin + self.size])))
 
     def ordered(self) -> list[tuple[Part, Tensor]]:
         """Every row once, in order; bound once."""
@@ -118,7 +125,10 @@ class Batches:
 
     def _part(self, chosen: Numbers) -> tuple[Part, Tensor]:
         part = self.source.part(self.rows[chosen])
-        return self._checked(part), self.targets[torch.from_numpy(chosen).to(self.targets.device)]
+        return self._checked(part), self._targets(chosen)
+
+    def _targets(self, chosen: Numbers) -> Tensor:
+        return self.targets[torch.from_numpy(chosen).to(self.targets.device)]
 
     def _checked(self, part: Part) -> Part:
         check_predicted(part.valid, self.name)

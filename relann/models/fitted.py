@@ -11,10 +11,12 @@ import pyarrow as pa
 
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.statements import CreateModel
+from relann.errors import QueryError
 from relann.models.boosting import Boosted, fit_boosted
 from relann.models.learning import Watch, unwatched
 from relann.models.options import Options
 from relann.models.program import AsOf, Program
+from relann.models.team import ALONE, Team
 from relann.models.training import Trained, fit
 
 
@@ -68,11 +70,24 @@ class Fitted:
 
 
 def trained_on(
-    maps: RowMaps, options: Options, ids: frozenset[str], watch: Watch = unwatched
+    maps: RowMaps,
+    options: Options,
+    ids: frozenset[str],
+    watch: Watch = unwatched,
+    team: Team = ALONE,
 ) -> Trained | Boosted:
-    """A model trained on row maps with the head its options name."""
+    """A model trained on row maps with the head its options name.
+
+    QueryError for trees in a team of several processes.
+    """
     if options.head is None:
-        return fit(maps, options, watch)
+        return fit(maps, options, watch, team)
+    if team.size > 1:
+        raise QueryError(
+            "several processes train networks, and head = 'gbdt' is trees: LightGBM grows them on "
+            "all cores of one process. Create the model by relann run",
+            options.span("head"),
+        )
     return fit_boosted(maps, options, ids, watch)
 
 

@@ -20,6 +20,7 @@ from relann.models.batches import Batches
 from relann.models.losses import Head
 from relann.models.metrics import is_better, measure
 from relann.models.options import Options
+from relann.models.team import ALONE, Team
 from relann.provenance.devices import mixed
 from relann.provenance.module import Batch, QueryModule
 
@@ -79,7 +80,8 @@ class Learning:
 
     `best_state` are the weights of the epoch whose `metric` on the validation rows is best, less
     validation loss deciding between equal ones; without validation rows those of the last epoch,
-    taken by `finish`.
+    taken by `finish`. Each process of a `team` has its share of every training batch, and of the
+    validation rows as a whole; all keep the same epoch.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Learning:
         metric: str,
         train: Batches,
         val: Batches | None,
+        team: Team = ALONE,
     ) -> None:
         self.module = module
         self.head = head
@@ -97,6 +100,8 @@ class Learning:
         self.metric = metric
         self.train = train
         self.val = val
+        self.team = team
+        self.truths = None if val is None else team.gathered(val.targets)
         self.learned = [p for p in module.parameters() if p.numel()]
         if not self.learned:
             raise QueryError("the model has no parameters, so there is nothing to train")
@@ -110,7 +115,7 @@ class Learning:
         for number in range(1, self.options.epochs + 1):
             began = time.perf_counter()
             loss = self._steps(number)
-            of_val = self._validate(number)
+            of_val = self.team.leading(self._validate(number))
             epoch = Epoch(number, loss, *of_val, time.perf_counter() - began)
             self._keep(epoch)
             yield epoch
@@ -149,15 +154,16 @@ class Learning:
             if not math.isfinite(found):
                 raise DataError(self._why_strange(number, f"the loss is {found}", part.batch))
             loss.backward()  # type: ignore[no-untyped-call]
+            found, count = self.team.combine(self.learned, found, len(targets), self.module.device)
             if self.options.clip is not None:
                 torch.nn.utils.clip_grad_norm_(self.learned, self.options.clip)
             self.optimizer.step()
-            total += found * len(targets)
+            total += found * count
         return total / len(self.train.rows)
 
     def _validate(self, number: int) -> tuple[float | None, float | None]:
         """Loss and metric on the validation rows, None where there are none."""
-        if self.val is None:
+        if self.val is None or self.truths is None:
             return None, None
         self.module.eval()
         scores = []
@@ -168,7 +174,7 @@ class Learning:
                     what = "a validation row's prediction is not finite"
                     raise DataError(self._why_strange(number, what, part.batch))
                 scores.append(found)
-        whole, targets = torch.cat(scores), self.val.targets
+        whole, targets = self.team.gathered(torch.cat(scores)), self.truths
         loss = self._loss_of_known(whole, targets)
         if self.metric == "loss":
             return loss, loss

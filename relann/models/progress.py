@@ -17,13 +17,13 @@ def _quiet(status: str) -> None:
 
 
 @contextmanager
-def progress(epochs: int) -> Iterator[Show]:
+def progress(epochs: int, shown: bool = True) -> Iterator[Show]:
     """A line on standard error with a bar and the time left, as long as the block runs.
 
-    Silent where standard error is no terminal.
+    Silent where standard error is no terminal, and unless `shown`.
     """
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not (shown and console.is_terminal):
         yield _quiet
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())

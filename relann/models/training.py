@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +15,7 @@ from torch import Tensor
 from relann.algebra.explain import Profile
 from relann.algebra.plan import Plan
 from relann.algebra.rowmaps import RowMaps
-from relann.algebra.terms import Content
+from relann.algebra.terms import Content, Norm
 from relann.errors import DataError, QueryError, listing
 from relann.models.batches import Batches, Sliced
 from relann.models.learning import CURVE as CURVE
@@ -23,6 +25,7 @@ from relann.models.metrics import default_metric, metrics_of
 from relann.models.options import Options
 from relann.models.progress import progress
 from relann.models.splits import Numbers, labelled, output_column, prediction_step, split_rows
+from relann.models.team import ALONE, Team
 from relann.provenance.devices import chosen, deterministic, memory
 from relann.provenance.encoders import Encoders
 from relann.provenance.inputs import shared
@@ -74,7 +77,7 @@ class Trained:
         return module.eval()
 
 
-def fit(maps: RowMaps, options: Options, watch: Watch = unwatched) -> Trained:
+def fit(maps: RowMaps, options: Options, watch: Watch = unwatched, team: Team = ALONE) -> Trained:
     """A trained model. The same data, options and number of threads give the same bits.
 
     Encoders are fitted on the rows that labelled training rows reach, and on no others. Every epoch
@@ -82,6 +85,9 @@ def fit(maps: RowMaps, options: Options, watch: Watch = unwatched) -> Trained:
     seed. The weights kept are those of the epoch that is best on the validation rows; the last
     epoch's where there are none. Torch's global random state is neither read nor changed. `watch`
     is told each epoch and may end the training there.
+
+    In a `team` of processes, each with the same row maps, the steps are on the same rows and their
+    gradients those of one process but for rounding and dropout; every process gets the same model.
 
     With `train = false` the weights are the start values and encoders are fitted all the same; a
     label is not needed then.
@@ -101,17 +107,18 @@ def fit(maps: RowMaps, options: Options, watch: Watch = unwatched) -> Trained:
     if not options.train:
         return _untrained(maps, options, labels.head, labels.rows["train"], rows)
     device = _device(options)
+    team.use(device)
     curve = []
     with (
         memory(device, "training", _remedy(options)),
         deterministic(device, options.deterministic),
-        progress(options.epochs) as show,
+        progress(options.epochs, shown=team.rank == 0) as show,
     ):
-        learning, encoders = _learning(maps, options, labels)
+        learning, encoders = _learning(maps, options, labels, team)
         for epoch in learning.epochs():
             curve.append(epoch)
             show(epoch.told(learning.metric))
-            if watch(epoch):
+            if team.leading(watch(epoch)):
                 log.info("stopped after epoch %d: told so", epoch.epoch)
                 break
     learning.finish()
@@ -179,7 +186,10 @@ class _Labels:
         return cls(column, values, rows, infer_head(column, width, train, val, options.loss, span))
 
 
-def _learning(maps: RowMaps, options: Options, labels: _Labels) -> tuple[Learning, Encoders]:
+def _learning(
+    maps: RowMaps, options: Options, labels: _Labels, team: Team = ALONE
+) -> tuple[Learning, Encoders]:
+    _check_norms(maps.plan, team)
     head, train, val = labels.head, labels.rows["train"], labels.rows["val"]
     metric = deciding_metric(options, head, len(val))
     reached = cut(maps, train)
@@ -188,10 +198,41 @@ def _learning(maps: RowMaps, options: Options, labels: _Labels) -> tuple[Learnin
     source = Sliced(module, maps)
     targets = shared(head.targets(labels.values, labels.column)).to(module.device)
     size = options.batch_size
-    batches = Batches(source, train, targets[_index(train, targets)], size, "training", reached)
-    checks = Batches(source, val, targets[_index(val, targets)], size, "validation")
-    learning = Learning(module, head, options, metric, batches, checks if len(val) else None)
-    return learning, encoders
+    team.agree("what they train on", lambda: _digest(maps, module, labels.rows, targets))
+    module.draw_as(team.rank)
+    batches = Batches(
+        source, train, targets[_index(train, targets)], size, "training", reached, team.share
+    )
+    mine = team.share(val)
+    part = None if size is None else -(-size // team.size)
+    checks = Batches(source, mine, targets[_index(mine, targets)], part, "validation")
+    checked = checks if len(val) else None
+    return Learning(module, head, options, metric, batches, checked, team), encoders
+
+
+def _check_norms(plan: Plan, team: Team) -> None:
+    """QueryError where a step's rows are normalised by what they have in common."""
+    norms = [s.operation for s in plan.steps if isinstance(s.operation, Norm)]
+    if team.size > 1 and any(n.kind == "batch" for n in norms):
+        raise QueryError(
+            "batch_norm takes mean and deviation over all rows of a step, and each of several "
+            "processes has only its share of them: take layer_norm, or train in one process"
+        )
+
+
+def _digest(
+    maps: RowMaps, module: QueryModule, rows: Mapping[str, Numbers], targets: Tensor
+) -> bytes:
+    """What tells trainings on other data from each other: rows, labels, encoders, weights."""
+    found = sha256(repr(maps.counts).encode())
+    for name, numbers in rows.items():
+        found.update(name.encode() + numbers.tobytes())
+    found.update(targets.cpu().numpy().tobytes())
+    for site, table in sorted(module.encoders.state().items()):
+        found.update(repr((site, table.to_pylist())).encode())
+    for name, value in sorted(module.state().items()):
+        found.update(name.encode() + value.cpu().numpy().tobytes())
+    return found.digest()
 
 
 def _index(rows: Numbers, of: Tensor) -> Tensor:

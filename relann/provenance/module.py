@@ -62,6 +62,7 @@ class QueryModule(Scope):
         self.encoders = encoders
         self.dtype = dtype
         self.device = device
+        self._seed = seed
         self._arrays = materialise(plan, encoders.sizes, seed, dtype, self, device)
         sites = [s.operation.site for s in plan.steps if isinstance(s.operation, Dropout)]
         self._generators = {site: generator_for(seed, site, device) for site in sites}
@@ -80,6 +81,13 @@ class QueryModule(Scope):
         """The weights of the text encoders that are trained with the model."""
         values = {id(v): v for a in self._learners.values() for v in a.state.values()}
         return [v for v in values.values() if isinstance(v, nn.Parameter)]
+
+    def draw_as(self, number: int) -> None:
+        """Let dropout draw as the module of this number among several of one seed; 0 is alone."""
+        drawn = dict(self._generators)
+        drawn.update({f"{site}.encoder": a.generator for site, a in self._learners.items()})
+        for name, generator in drawn.items():
+            generator.manual_seed(generator_for(self._seed, name).initial_seed() + number)
 
     def inputs(self, maps: RowMaps) -> Inputs:
         """The content the steps read, encoded; `Inputs.take` slices it along `RowMaps.restrict`."""

@@ -162,7 +162,7 @@ class Learner:
         self, encoder: TextEncoder, generator: torch.Generator, device: torch.device = CPU
     ) -> None:
         self._encoder = encoder
-        self._generator = generator
+        self.generator = generator
         self._network: nn.Module = copy.deepcopy(encoder.network).to(device)
         for value in self._network.parameters():
             value.requires_grad_(value.is_floating_point())
@@ -173,7 +173,7 @@ class Learner:
         self._network.train(training)
         if not training:
             return run(self._encoder, self._network, tokens)
-        seed = int(torch.randint(2**62, (), generator=self._generator))
+        seed = int(torch.randint(2**62, (), generator=self.generator))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return run(self._encoder, self._network, tokens)

@@ -146,6 +146,8 @@ class TestHeads:
         assert isinstance(found, Drop)
         assert (found.kind, found.name, found.if_exists) == ("layer", "f", True)
         assert not one("DROP MODEL m").if_exists
+        for text in ("DROP MODEL m@2", 'DROP MODEL "m@2"', "DROP MODEL 'm@2'"):
+            assert one(text).name == "m@2"
         assert [one(f"SHOW {k}") for k in ("models", "TASKS", "Layers")] == [
             Show(Span(f"SHOW {k}", 0, len(k) + 5), k.lower()) for k in ("models", "TASKS", "Layers")
         ]
@@ -366,6 +368,8 @@ class TestMistakes:
             ),
             ("DROP MODEL", "expected the model's name", ""),
             ("DROP MODEL a, b", "takes one name", ","),
+            ("DROP MODEL m@x", "version number", "x"),
+            ("DROP TASK t@2", "all versions of a task share one name", "@"),
             ("SHOW MODELS LIKE 'a'", "takes nothing more", "LIKE"),
             ("EXPORT MODEL m", "expected TO and a folder in quotes", ""),
             ("EXPORT MODEL m INTO 'x'", "expected TO and a folder", "INTO"),
