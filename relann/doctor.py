@@ -43,6 +43,7 @@ PIECES = (
     Piece("cudf-cu13", "row maps on a GPU", "gpu"),
     Piece("cupy-cuda13x", "row maps on a GPU", "gpu"),
     Piece("lightgbm", "head = 'gbdt'", "gbdt"),
+    Piece("optuna", "auto = true", "auto"),
     Piece("sentence-transformers", "text(…, encoder => …)", "text"),
     Piece("model2vec", "text(…, encoder => …)", "text"),
     Piece("prompt_toolkit", "editing in `relann shell`", "shell"),
