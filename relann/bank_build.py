@@ -25,7 +25,7 @@ from relann.models.learning import Epoch
 
 log = logging.getLogger("relann")
 
-EACH: Mapping[str, int] = {"dfs": 3, "dfs_mlp": 2, "sage": 4, "gat": 1, "relgnn": 1, "hgt": 1}
+EACH: Mapping[str, int] = {"dfs": 4, "dfs_mlp": 2, "sage": 2, "gat": 2, "relgnn": 2, "hgt": 1}
 """How many points of each template a bank tries, its default among them."""
 
 LIMIT = 120.0
