@@ -1,6 +1,7 @@
 """Does more tuning help, and does the guard: what a search of n trials would have chosen.
 
-    python -m benchmarks.tuning [--bank FOLDER] [--orders 200] [--chart tuning.png]
+    python -m benchmarks.tuning [--bank FOLDER] [--regime frozen] \
+        [--orders 200] [--chart tuning.png]
 
 No model is trained. Of each task of a bank the trials are put in random orders; of the first n the
 one that validates best is chosen, or the one the guard votes for among those that are near-equal by
@@ -94,12 +95,15 @@ def main() -> None:
     """Print what each way to choose loses after n trials, and where more trials lose more."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bank", type=Path, help="a folder; the bank that is shipped")
+    parser.add_argument("--regime", choices=("frozen", "rolling"), help="tasks of one only")
     parser.add_argument("--orders", type=int, default=200)
     parser.add_argument("--chart", type=Path)
     given = parser.parse_args()
     bank = Bank.shipped() if given.bank is None else Bank.read(given.bank)
     tasks: dict[tuple[str, str], list[Trial]] = defaultdict(list)
     for trial in bank.trials:
+        if given.regime not in (None, trial.regime):
+            continue
         if trial.error is None and trial.validation is not None and trial.test is not None:
             tasks[trial.database, trial.task].append(trial)
     fewest = min(map(len, tasks.values()))
