@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -57,9 +58,18 @@ def by_fold(trials: Sequence[Trial]) -> Trial:
     return known[int(np.argmin(ranks))]
 
 
+def by_as_test(trials: Sequence[Trial]) -> Trial:
+    """The best on validation with the database cut as for test, where that is another thing."""
+    known = [replace(t, validation=t.as_test) for t in trials if t.as_test is not None]
+    if not known:
+        return by_validation(trials)
+    return by_validation(known)
+
+
 CHOICES: dict[str, Choose] = {
     "best validation": by_validation,
     "guard": guarded,
+    "as_test, of all": by_as_test,
     "validation and fold, of all": by_fold,
 }
 
