@@ -111,6 +111,23 @@ class BoundModels:
         schema = discover(self.connection)
         return options, of_task(task, options.regime or task.regime, schema, self.catalog)
 
+    def training(self, options: Options, moment: AsOf | None) -> AsOf | None:
+        """For which seeds a model is trained and validated, and on which part of the database.
+
+        QueryError for validation = 'as_test' where nothing makes test seeds see less.
+        """
+        if options.validation != "as_test":
+            return moment
+        assert options.task is not None
+        task = self.store.task(options.task)
+        if moment is None or moment.clock.end is None or task.val is None:
+            raise QueryError(
+                "validation = 'as_test' is for tasks of regime frozen that know when validation "
+                "begins (`val`); elsewhere validation seeds see as much as test seeds do",
+                options.span("validation"),
+            )
+        return moment.of_splits(task.split, "train", "val").until(task.val)
+
     def program(
         self,
         body: Body,

@@ -34,6 +34,7 @@ from relann.models.fitted import Fitted, trained_on
 from relann.models.learning import Watch, unwatched
 from relann.models.options import Options
 from relann.models.program import AsOf, Program, check_one_row_each
+from relann.models.tasks import SPLITS
 from relann.models.team import ALONE, Team
 from relann.models.training import Trained, profiled
 from relann.provenance.module import QueryModule
@@ -115,7 +116,7 @@ class Lifecycle:
             return self._models.program(statement.body, statement.name, options, layers, at)
 
         with placed(statement.name_span):
-            program = compiled(moment)
+            program = compiled(self._models.training(options, moment))
             ids = self._ids(program)
             program.check(options, ids)
             if options.head == "gbdt" and not options.train:
@@ -127,8 +128,9 @@ class Lifecycle:
                 placed_on = options if own else options.on(self._models.device)
                 trained = trained_on(maps, placed_on, ids, watch, team)
         return Fitted(
-            statement, options, program, ids, layers.used, trained, compiled, self._models.maps
-        )
+            statement, options, program, moment, ids, layers.used, trained, compiled,
+            self._models.maps,
+        )  # fmt: skip
 
     def keep(self, made: Fitted) -> str:
         """Keep a trained model; the sentence that says how it went."""
@@ -154,8 +156,8 @@ class Lifecycle:
         )
         version = self._models.store.save_model(record)
         told = _summary(trained, metrics)
-        if made.program.moment is not None:
-            told += f", {made.program.moment.clock}{self._without_rows(options, trained)}"
+        if made.moment is not None:
+            told += f", {made.moment.clock}{self._without_rows(options, trained)}"
         return f"model `{statement.name}`, version {version}: {told}"
 
     def export_model(self, statement: ExportModel) -> str:
@@ -250,7 +252,8 @@ class Lifecycle:
         """How many of a task's seeds the query has no row for, so that they were left out."""
         assert options.task is not None
         task = self._models.store.task(options.task)
-        missing = sum(count for _, count in task.rows) - sum(trained.rows.values())
+        seen = [n for n in SPLITS if n != "test" or options.validation != "as_test"]
+        missing = sum(n for split, n in task.rows if split in seen) - sum(trained.rows.values())
         if task.kind == "ranking" or missing <= 0:
             return ""
         return (

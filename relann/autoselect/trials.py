@@ -158,7 +158,8 @@ def examined(trial: Trial, fitted: Fitted, task: Task) -> Trial:
 def score(fitted: Fitted, split: str) -> float | None:
     """The deciding metric on a split's seeds; None where it is undefined."""
     trained = fitted.trained
-    found = evaluate(trained, fitted.maps, split, fitted.options.batch_size)
+    maps = fitted.whole if split == "test" else fitted.maps
+    found = evaluate(trained, maps, split, fitted.options.batch_size)
     return _of_metric(found, fitted)
 
 
@@ -166,9 +167,10 @@ def as_test(fitted: Fitted, task: Task) -> float | None:
     """The metric on validation seeds that see as little as test seeds do.
 
     In the frozen regime test seeds do not see rows since the first of them, so validation seeds do
-    not see rows since validation began. None in other regimes, and where that time is not known.
+    not see rows since validation began. None in other regimes, where that time is not known, and
+    where the model is validated so already.
     """
-    if task.regime != "frozen" or task.val is None:
+    if task.regime != "frozen" or task.val is None or fitted.options.validation == "as_test":
         return None
     maps = fitted.until(task.val, "val")
     found = evaluate(fitted.trained, maps, "val", fitted.options.batch_size)

@@ -24,6 +24,8 @@ from relann.models.training import Trained, fit
 class Fitted:
     """A trained model with the query it is of.
 
+    program   what it was trained on
+    moment    the seeds of its task, of all splits; None without a task
     ids       output columns that say which row it is
     layers    definitions of the layers it uses, by name
     compiled  the same query for other seeds, or on a database that ends elsewhere
@@ -33,6 +35,7 @@ class Fitted:
     statement: CreateModel
     options: Options
     program: Program
+    moment: AsOf | None
     ids: frozenset[str]
     layers: Mapping[str, str]
     trained: Trained | Boosted
@@ -44,11 +47,19 @@ class Fitted:
         """The row maps it was trained on."""
         return self.built(self.program)
 
+    @property
+    def whole(self) -> RowMaps:
+        """The row maps for all seeds of its task, which are more than it was trained on where
+        validation = 'as_test'."""
+        if self.moment is None or self.moment is self.program.moment:
+            return self.maps
+        return self.built(self.compiled(self.moment))
+
     def until(self, end: datetime, split: str) -> RowMaps:
         """The row maps for the task's seeds of a split, on a database that ends at a time."""
-        moment = self.program.moment
-        assert moment is not None and self.options.split is not None
-        return self.built(self.compiled(moment.of_split(self.options.split, split).until(end)))
+        assert self.moment is not None and self.options.split is not None
+        asked = self.moment.of_splits(self.options.split, split).until(end)
+        return self.built(self.compiled(asked))
 
     def on_splits(
         self, splits: pa.Array, watch: Watch = unwatched

@@ -80,6 +80,9 @@ class Options(BaseModel):
 
     task          what to predict: seeds, labels, splits; the query is evaluated as of each seed
     regime        of a task: `frozen` or `rolling` (None: as the task has it)
+    validation    of a task in regime `frozen`: 'as_test' shows validation seeds no row since
+                  validation began, as test seeds see none since test began; 'fresh' (the default)
+                  shows them all until their anchors, as RelBench does
     label         the output's content column to predict; needed for training without a task
     split         the content column that says 'train', 'val' or 'test' (None: by a hash of the row)
     loss          None: by the label's type and the prediction's width
@@ -107,6 +110,7 @@ class Options(BaseModel):
 
     task: str | None = None
     regime: Literal["frozen", "rolling"] | None = None
+    validation: Literal["fresh", "as_test"] | None = None
     label: str | None = None
     split: str | None = None
     train: bool = True
@@ -181,6 +185,12 @@ class Options(BaseModel):
                 "`regime` says what a task may see; there is no task: OPTIONS (task = …)",
                 options.span("regime"),
             )
+        if options.validation is not None and options.task is None:
+            raise QueryError(
+                "`validation` says what validation seeds of a task see; there is no task: "
+                "OPTIONS (task = …)",
+                options.span("validation"),
+            )
         if options.provenance is not None and options.task is not None:
             raise QueryError(
                 "learned provenance knows no time, and the query of a task is evaluated as of its "
@@ -237,6 +247,7 @@ def _folded(name: str, value: object) -> object:
     """Choices are case-insensitive, names of columns are as written."""
     choice = name in (
         "loss",
+        "validation",
         "optimizer",
         "metric",
         "head",

@@ -49,9 +49,10 @@ class AsOf:
     relations: Mapping[str, Callable[[], Node]] = field(default_factory=dict)
     programs: Mapping[str, Generator] = field(default_factory=dict)
 
-    def of_split(self, column: str, split: str) -> AsOf:
-        """For the seeds of one split only."""
-        chosen = Select(self.seeds.node, Content(f"{quoted(column)} = '{split}'", "BOOLEAN"))
+    def of_splits(self, column: str, *splits: str) -> AsOf:
+        """For the seeds of some splits only."""
+        named = ", ".join(f"'{split}'" for split in splits)
+        chosen = Select(self.seeds.node, Content(f"{quoted(column)} IN ({named})", "BOOLEAN"))
         return replace(self, seeds=replace(self.seeds, node=chosen))
 
     def until(self, end: datetime) -> AsOf:

@@ -70,12 +70,13 @@ def test_summary() -> None:
     assert summary(bank(*trials)) == [["d", "t", "auroc", "3", "1", "–", "0.5000"]]
 
 
+@pytest.fixture(scope="module")
+def shipped() -> Bank:
+    return Bank.shipped()
+
+
 class TestShipped:
     """The bank that comes with the package."""
-
-    @pytest.fixture(scope="class")
-    def shipped(self) -> Bank:
-        return Bank.shipped()
 
     def test_is_large_enough(self, shipped: Bank) -> None:
         assert len(shipped.tasks) >= 24

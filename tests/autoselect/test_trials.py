@@ -16,6 +16,7 @@ from relann.autoselect.trials import (
     run,
     score,
 )
+from relann.errors import QueryError
 from relann.models.fitted import Fitted
 from relann.session import Session
 from tests.autoselect.trials import SHOP
@@ -104,3 +105,36 @@ def test_an_error_is_kept_with_its_trial() -> None:
         trial, fitted = run(planned("d", task, wrong, 0), wrong, task, con._models.fitted)
         assert fitted is None and trial.validation is None
         assert trial.error is not None and "nowhere" in trial.error
+
+
+def test_a_model_may_be_validated_as_it_will_be_tested() -> None:
+    """By hand, as above; it is trained and kept with that, and predicts test seeds as any other."""
+    with relann.connect() as con:
+        con.sql(SHOP)
+        told = con.sql(
+            "CREATE MODEL m OPTIONS (task = 'churn', head = 'gbdt', rounds = 20, min_rows = 5, "
+            f"validation = 'as_test') AS {TREES.body}"
+        ).message
+        assert "frozen" in told and "seeds left out" not in told
+        (known,) = con.store.model("m").metrics.values()
+        assert len(con.sql("FROM ml_evaluate('m', split => 'test')").fetchall())
+        con.sql("DELETE FROM orders WHERE ordered_at > TIMESTAMP '2023-01-01'")
+        (by_hand,) = con.sql(
+            "SELECT value FROM ml_evaluate('m', split => 'val') WHERE metric = 'auroc'"
+        ).fetchall()[0]
+        assert known == pytest.approx(by_hand, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ("task = 'churn', regime = 'rolling', validation = 'as_test'", "is for tasks of regime"),
+        ("label = 'total', validation = 'as_test'", "there is no task"),
+        ("task = 'churn', validation = 'later'", "`validation` is one of fresh, as_test"),
+    ],
+)
+def test_validation_as_test_where_it_means_nothing(options: str, what: str) -> None:
+    with relann.connect() as con:
+        con.sql(SHOP)
+        with pytest.raises(QueryError, match=what):
+            con.sql(f"CREATE MODEL m OPTIONS ({options}) AS {TREES.body}")
