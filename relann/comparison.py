@@ -173,6 +173,11 @@ def footer(found: Comparison) -> str:
     lines = [
         f"{found.metric}, {better} is better; regime {found.regime}; test labels were read once, "
         "after all training; regret is to the best shown",
+        *(
+            ["programs of the search are validated as they will be tested, on staler rows"]
+            if any("validation = 'as_test'" in r.trial.program for r in found.rows)
+            else []
+        ),
         *found.reasons,
     ]
     for row in found.rows:
@@ -239,5 +244,5 @@ def _figure(found: Comparison, path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel(f"{found.metric} of {found.task} ({found.regime})")
     axes.margins(x=0.15)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=2)
     figure.savefig(path, dpi=150)
