@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.selector.__main__ import main
 from benchmarks.selector.published import THIRTEEN, published_cases
+from relann.autoselect.bank import SIGNALS, Bank
 from relann.autoselect.cases import Case, Cases, cases_of_runs, relative_gain
 from relann.autoselect.evaluation import (
     Answered,
@@ -32,6 +32,7 @@ from relann.autoselect.evaluation import (
 from relann.autoselect.learners import LEARNERS, Learner, Ranks
 from relann.autoselect.selector import Expected, Selector
 from relann.errors import DataError
+from tests.autoselect.trials import trial
 
 FEW = tuple(x for x in LEARNERS if x.name == "mean" or x.name.startswith("ridge"))
 """The quick ones."""
@@ -342,27 +343,28 @@ def test_the_page_s_example_says_what_it_says(capsys: pytest.CaptureFixture[str]
 
 
 def test_the_command_on_a_bank(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Runs and signals in files; NULL paths, runs of other families and other columns included."""
-    runs, signals = [], []
+    """A folder with trials and signals, NULL paths and failed trials included."""
+    trials, signals = [], []
     for number in range(12):
         of = {"database": f"d{number % 4}", "task": f"t{number}"}
-        for family, metric in (("messages", 0.6 + number / 100), ("features", 0.7), ("both", 0.9)):
-            runs.append({**of, "family": family, "metric": "auroc", "seconds": 2.0,
-                         "validation": metric - 0.01, "test": metric})  # fmt: skip
+        for family, metric in (("messages", 0.6 + number / 100), ("features", 0.7)):
+            trials.append(
+                trial(**of, family=family, point=family, validation=metric - 0.01, test=metric)
+            )
+        trials.append(trial(**of, point="failed", error="no"))
         for signal, path in (
             ("rows", None),
             ("fan_out_mean", "a.b"),
             ("probe_messages_auroc", None),
         ):
-            signals.append({**of, "signal": signal, "path": path, "value": number / 7})
-    for name, made in (("runs", runs), ("signals", signals)):
-        pq.write_table(pa.Table.from_pylist(made), tmp_path / f"{name}.parquet")
-    main(["--bank", str(tmp_path / "runs.parquet"), "--signals", str(tmp_path / "signals.parquet")])
+            signals.append({**of, "signal": signal, "path": path, "value": number / 7, "rows": 1})
+    Bank(tuple(trials), pa.Table.from_pylist(signals, schema=SIGNALS)).write(tmp_path)
+    main(["--bank", str(tmp_path)])
     told = capsys.readouterr().out
     assert "12 tasks of 4 databases; message passing is better on 1." in told
     assert "| validation, both trained | 100 % | 0.0 % (0.0 % … 0.0 %) |" in told
     assert "| always features | 92 % |" in told
     for group in ("all signals", "signals without probes"):
         assert f"| selector, {group}, abstaining, then validation | 100 % |" in told
-    with pytest.raises(SystemExit):
-        main(["--bank", "runs.parquet"])
+    with pytest.raises(DataError, match="holds no bank"):
+        main(["--bank", str(tmp_path / "none")])
