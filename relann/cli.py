@@ -190,6 +190,9 @@ def compare(
     ] = None,
     auto: Annotated[bool, typer.Option("--auto", help="Look for a program as well.")] = False,
     budget: Annotated[str, typer.Option(help="Of the search.")] = "5 minutes",
+    without: Annotated[
+        str | None, typer.Option(help="A database of the bank that the search is to be blind to.")
+    ] = None,
     regime: Annotated[str, typer.Option(help="Of a task of --data.")] = "frozen",
     chart: Annotated[
         Path | None, typer.Option("--chart", help="Write a picture: .html, .png, .svg, .pdf.")
@@ -208,7 +211,7 @@ def compare(
                 hint = did_you_mean(wanted, list(there))
                 raise QueryError(f"{data} has no task `{wanted}`; it has {listing(there)}.{hint}")
             create_published_task(session, there[wanted], name, regime)
-        settings = Settings(task=name, budget=budget) if auto else None
+        settings = Settings(task=name, budget=budget, without=without) if auto else None
         texts = [(Path(file).name, _read(file)) for file in files]
         found = compared(session, name, texts, settings)
         console = Console()

@@ -87,6 +87,8 @@ def searched(
         raise QueryError(f"a search is for one label a seed, and `{task.name}` is a ranking", where)
     schema = discover(models.connection)
     bank = Bank.shipped()
+    if settings.without is not None:
+        bank = bank.without(settings.without)
     said = signals(
         models.connection, models.engine, task, schema, probes=settings.seconds >= PROBED
     )

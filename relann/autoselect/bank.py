@@ -15,7 +15,7 @@ from relann.autoselect.cases import Cases, cases_of_runs
 from relann.autoselect.ground import Signal
 from relann.autoselect.trials import COLUMNS as TRIALS
 from relann.autoselect.trials import Trial, as_table, of_table
-from relann.errors import DataError
+from relann.errors import DataError, QueryError, did_you_mean, listing
 from relann.models.metrics import SMALLER_IS_BETTER
 
 SIGNALS = pa.schema(
@@ -75,6 +75,20 @@ class Bank:
         kept = [s for s in ours if (s["database"], s["task"]) not in anew]
         table = pa.Table.from_pylist([*kept, *theirs], schema=SIGNALS)
         return Bank(tuple(trials.values()), table)
+
+    def without(self, database: str) -> Bank:
+        """The rest; QueryError for a database it has not."""
+        known = sorted({name for name, _ in self.tasks})
+        if database not in known:
+            raise QueryError(
+                f"the bank has no database `{database}`; it has {listing(known, 20)}."
+                + did_you_mean(database, known)
+            )
+        kept = [s for s in self.signals.to_pylist() if s["database"] != database]
+        return Bank(
+            tuple(t for t in self.trials if t.database != database),
+            pa.Table.from_pylist(kept, schema=SIGNALS),
+        )
 
     @property
     def tasks(self) -> list[tuple[str, str]]:

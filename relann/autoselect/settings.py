@@ -25,6 +25,8 @@ class Settings(BaseModel):
     sampler   'tpe' learns from trials where to look, 'random' does not
     finalists how many of the near-equal best are examined
     guard     whether finalists are told apart by more than their validation metric
+    without   a database of the bank that is not learned from: a search on public data that the bank
+              holds is blind to its test labels only so
     seed      of the sampler and of all trainings
     judge     address of an OpenAI-compatible server that may choose among the finalists, and
               judge_model what it calls its model
@@ -40,6 +42,7 @@ class Settings(BaseModel):
     finalists: Annotated[int, Field(ge=1)] = 3
     guard: bool = True
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    without: str | None = None
     judge: str | None = None
     judge_model: str = "default"
 

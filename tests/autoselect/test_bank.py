@@ -13,7 +13,7 @@ from relann.algebra.parse import statements
 from relann.autoselect.bank import SIGNALS, Bank, Journal, key, signal_rows, summary
 from relann.autoselect.ground import Signal
 from relann.autoselect.trials import Trial
-from relann.errors import DataError
+from relann.errors import DataError, QueryError
 from tests.autoselect.trials import trial
 
 
@@ -34,6 +34,14 @@ def test_the_later_bank_counts() -> None:
     )
     assert [t.validation for t in both.trials] == [0.6, None]
     assert both.signals.column("value").to_pylist() == [4.0]
+
+
+def test_a_database_may_be_left_out() -> None:
+    both = bank(trial(), trial(database="e"), size=3.0)
+    left = both.without("d")
+    assert [t.database for t in left.trials] == ["e"] and left.signals.num_rows == 0
+    with pytest.raises(QueryError, match="no database `x`"):
+        both.without("x")
 
 
 def test_folders_that_hold_no_bank(tmp_path: Path) -> None:
