@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,10 +19,9 @@ from relann.bound_models import BoundModels
 from relann.discovery import discover
 from relann.errors import QueryError, Span
 from relann.models.fitted import Trainer
+from relann.models.progress import say
 from relann.models.tasks import Task
 from relann.schema import Schema
-
-log = logging.getLogger("relann")
 
 PROBED = 120.0
 """Seconds of budget from which on the probes, which train two small models, are among the signals
@@ -94,10 +92,10 @@ def searched(
     )
     word = outlook(task, said, bank)
     for reason in word.reasons:
-        log.info("%s", reason)
+        say(reason)
     search = Search(
         task, settings, train, KeptTrials.of(models, task, schema), word, bank, name,
-        deadline=begun + settings.seconds,
+        say, begun + settings.seconds,
     )  # fmt: skip
     return search.run()
 

@@ -1,12 +1,15 @@
-"""The progress of a training on a terminal: one line, and nothing elsewhere."""
+"""Progress on a terminal: a line for a training, sentences for a search."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+log = logging.getLogger("relann")
 
 Show = Callable[[str], None]
 """Says what the epoch that has just ended came to."""
@@ -30,3 +33,12 @@ def progress(epochs: int, shown: bool = True) -> Iterator[Show]:
     with Progress(*columns, console=console) as line:
         task = line.add_task("training", total=epochs)
         yield lambda status: line.update(task, advance=1, description=status)
+
+
+def say(status: str) -> None:
+    """A line on standard error where it is a terminal, else in the log."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        console.print(status, highlight=False, markup=False)
+    else:
+        log.info("%s", status)
