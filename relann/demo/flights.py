@@ -57,7 +57,7 @@ def main(database: str = DATABASE, console: Console | None = None) -> None:
 def _plan(con: Session) -> str:
     """The plan's size: how many rows each space has, how many steps an epoch takes."""
     plan = con.sql("EXPLAIN ANALYZE MODEL late").message.split("\nPlan\n")[1]
-    rows, steps = plan.split("  numbers, every epoch\n")
+    rows, steps = plan.split("  numbers, every epoch", 1)
     shown = [_shortened(line) for line in rows.splitlines()[1:]]
     count = sum(1 for line in steps.splitlines() if line.strip().startswith("%"))
     return "\n".join(
