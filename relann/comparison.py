@@ -14,8 +14,8 @@ from relann.autoselect.cases import relative_gain
 from relann.autoselect.search import Found
 from relann.autoselect.selector import Expected
 from relann.autoselect.settings import Settings
-from relann.autoselect.space import Point
-from relann.autoselect.trials import METRICS, Trial, planned, run, score
+from relann.autoselect.space import TRAINING, Point
+from relann.autoselect.trials import METRICS, Trial, planned, ranked, run, score
 from relann.bound_models import options_of
 from relann.errors import DataError, EngineError, QueryError
 from relann.lifecycle import Lifecycle
@@ -25,7 +25,7 @@ from relann.models.tasks import Task
 from relann.session import Session
 
 _TREES = {"head": "gbdt"}
-_NETWORK = {"epochs": 20, "batch_size": 512, "patience": 4, "lr": 0.005}
+_NETWORK = {**TRAINING, "lr": 0.005}
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,12 @@ def _point(lifecycle: Lifecycle, task: Task, name: str, text: str) -> Point:
     if not isinstance(statement, CreateModel):
         raise QueryError(f"{name} is neither a query nor CREATE MODEL … AS and a query")
     own = {o.name: o.value for o in statement.options if o.name not in ("task", "seed")}
-    options_of(statement)
+    options = options_of(statement)
     body = statement.body.span.text[statement.body.span.start : statement.body.span.end]
-    learned = bool(lifecycle.program(statement, task.name).plan.values)
-    if not own:
+    if own:
+        learned = options.head is None
+    else:  # its columns say what trains it
+        learned = bool(lifecycle.program(statement, task.name).plan.values)
         own = dict(_NETWORK if learned else _TREES)
         if task.kind == "regression":
             own["loss"] = "mae"
@@ -120,13 +122,9 @@ def _found(lifecycle: Lifecycle, task: Task, found: Found) -> list[tuple[str, Tr
     """The search's winner, and the best validated trial of the other family."""
     winner = found.trial
     shown = [(f"auto: {winner.template}", winner, found.fitted)]
-    smaller = winner.metric in SMALLER_IS_BETTER
-    others = [
-        t for t in found.trials
-        if t.family != winner.family and t.error is None and t.validation is not None
-    ]  # fmt: skip
+    others = ranked(t for t in found.trials if t.family != winner.family and t.error is None)
     if others:
-        best = max(others, key=lambda t: (t.validation or 0.0) * (-1 if smaller else 1))
+        best = others[0]
         (statement,) = statements(best.program)
         assert isinstance(statement, CreateModel)
         shown.append((f"best of {best.family}: {best.template}", best,

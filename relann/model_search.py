@@ -14,7 +14,7 @@ from relann.autoselect.bank import Bank
 from relann.autoselect.search import Found, Search, outlook
 from relann.autoselect.settings import Settings
 from relann.autoselect.signals import signals
-from relann.autoselect.trials import Trial
+from relann.autoselect.trials import Trial, ranked
 from relann.bound_models import BoundModels
 from relann.discovery import discover
 from relann.errors import QueryError, Span
@@ -110,10 +110,8 @@ def as_table(found: Found) -> pa.Table:
     """The trials, the best validated first, with what is known of the finalists; see COLUMNS."""
     examined = {t.point: t for t in found.finalists}
     rows = []
-    good = [t for t in found.trials if t.error is None and t.validation is not None]
-    smaller = found.trial.metric == "mae"
-    order = sorted(good, key=lambda t: (t.validation or 0.0) * (1 if smaller else -1))
-    for rank, trial in enumerate(order, start=1):
+    good = ranked(t for t in found.trials if t.error is None)
+    for rank, trial in enumerate(good, start=1):
         known = asdict(examined.get(trial.point, trial))
         chosen = trial.point == found.trial.point
         note = " ".join(found.reasons) if chosen else None

@@ -14,9 +14,8 @@ from pyarrow import parquet
 from relann.autoselect.cases import Cases, cases_of_runs
 from relann.autoselect.ground import Signal
 from relann.autoselect.trials import COLUMNS as TRIALS
-from relann.autoselect.trials import Trial, as_table, of_table
+from relann.autoselect.trials import Trial, as_table, of_table, ranked
 from relann.errors import DataError, QueryError, did_you_mean, listing
-from relann.models.metrics import SMALLER_IS_BETTER
 
 SIGNALS = pa.schema(
     [
@@ -122,13 +121,9 @@ def summary(bank: Bank) -> list[list[str]]:
     lines = []
     for database, task in bank.tasks:
         trials = [t for t in bank.trials if (t.database, t.task) == (database, task)]
-        smaller = trials[0].metric in SMALLER_IS_BETTER
         told = []
         for family in ("messages", "features"):
-            known = [t for t in trials if t.family == family and t.validation is not None]
-            best = max(
-                known, key=lambda t: (t.validation or 0.0) * (-1 if smaller else 1), default=None
-            )
+            best = next(iter(ranked(t for t in trials if t.family == family)), None)
             told.append("–" if best is None or best.test is None else f"{best.test:.4f}")
         failed = sum(t.error is not None for t in trials)
         lines.append([database, task, trials[0].metric, str(len(trials)), str(failed), *told])

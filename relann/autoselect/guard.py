@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from relann.autoselect.trials import Trial
+from relann.autoselect.trials import Trial, ranked
 from relann.models.metrics import SMALLER_IS_BETTER
 
 NEAR = 0.02
@@ -28,11 +28,9 @@ class Vote:
 
 def finalists(trials: Sequence[Trial], most: int) -> list[Trial]:
     """The best by validation and those near-equal to it, the best first, `most` at most."""
-    known = [t for t in trials if t.validation is not None and t.error is None]
-    if not known:
+    order = ranked(t for t in trials if t.error is None)
+    if not order:
         return []
-    smaller = known[0].metric in SMALLER_IS_BETTER
-    order = sorted(known, key=lambda t: _signed(t.validation, smaller), reverse=True)
     best = order[0].validation
     assert best is not None
     near = [t for t in order if abs(best - (t.validation or 0.0)) <= NEAR * abs(best)]
@@ -54,13 +52,7 @@ def vote(trials: Sequence[Trial]) -> Vote:
         ranks.append(pd.Series(values, dtype=float).rank(ascending=small).tolist())
         used.append(criterion)
     means = [float(sum(r[i] for r in ranks) / len(ranks)) for i in range(len(trials))]
-    order = sorted(
-        range(len(trials)), key=lambda i: (means[i], -_signed(trials[i].validation, smaller))
-    )
-    return Vote(order[0], tuple(means), tuple(used))
-
-
-def _signed(value: float | None, smaller: bool) -> float:
-    """A score of which larger is better."""
-    assert value is not None
-    return -value if smaller else value
+    least = min(means)
+    (best, *_) = ranked(t for t, mean in zip(trials, means, strict=True) if mean == least)
+    choice = next(i for i, t in enumerate(trials) if t is best)
+    return Vote(choice, tuple(means), tuple(used))

@@ -19,7 +19,7 @@ from relann.autoselect.judge import JudgeError, asked
 from relann.autoselect.prior import Weights, frozen, promising, pruned
 from relann.autoselect.selector import Expected, Selector
 from relann.autoselect.settings import Settings
-from relann.autoselect.space import TEMPLATES, Family, Point, Template
+from relann.autoselect.space import TEMPLATES, TRAINING, Family, Point, Template
 from relann.autoselect.trials import METRICS, Trial, examined, planned, run
 from relann.errors import DataError, EngineError
 from relann.models.fitted import Fitted, Trainer
@@ -28,9 +28,6 @@ from relann.models.metrics import SMALLER_IS_BETTER
 from relann.models.tasks import Task
 
 log = logging.getLogger("relann")
-
-EPOCHS = 20
-"""The longest training of a network, which Hyperband's brackets are cut from."""
 
 TEMPLATE_NAMES = [t.name for t in TEMPLATES]
 
@@ -133,7 +130,7 @@ class Search:
             study_name=task.name,
             direction="minimize" if self.smaller else "maximize",
             sampler=sampler,
-            pruner=self.optuna.pruners.HyperbandPruner(1, EPOCHS, 3),
+            pruner=self.optuna.pruners.HyperbandPruner(1, TRAINING["epochs"], 3),
         )
         self.done: dict[str, Trial] = {}
         self.fitted: dict[str, Fitted] = {}
@@ -208,8 +205,9 @@ class Search:
 
     def _proposed(self, asked_for: Any) -> Point:
         name = asked_for.suggest_categorical("template", TEMPLATE_NAMES)
-        if name not in self._names():
-            name = self._names()[TEMPLATE_NAMES.index(name) % len(self._names())]
+        allowed = self._names()
+        if name not in allowed:
+            name = allowed[TEMPLATE_NAMES.index(name) % len(allowed)]
         template = self.templates[name]
         chosen = {
             knob.name: knob.values[
@@ -362,7 +360,7 @@ def _as_tested(template: Template, task: Task) -> Template:
     does, which test seeds do not have (`python -m benchmarks.tuning --regime frozen`).
     """
     own = template.for_task(task)
-    if task.regime != "frozen" or task.val is None:
+    if not task.validates_fresh:
         return own
     return replace(own, fixed={**own.fixed, "validation": "as_test"})
 

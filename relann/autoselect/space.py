@@ -148,7 +148,9 @@ def design(
         yield from found.values()
 
 
-_EPOCHS: Mapping[str, Value] = {"epochs": 20, "batch_size": 512, "patience": 4}
+TRAINING: Mapping[str, int] = {"epochs": 20, "batch_size": 512, "patience": 4}
+"""Options that the trainings of all networks share."""
+
 _STEPS = (
     Knob("lr", (0.005, 0.001, 0.002, 0.01), "option"),
     Knob("weight_decay", (0.0, 0.0001), "option"),
@@ -169,7 +171,7 @@ def _network(name: str, *knobs: Knob) -> Template:
             Knob("dropout", (0.0, 0.2)),
             *_STEPS,
         ),
-        _EPOCHS,
+        TRAINING,
     )
 
 
@@ -208,7 +210,7 @@ TEMPLATES: tuple[Template, ...] = (
             Knob("dropout", (0.0, 0.2, 0.5), "text"),
             *_STEPS,
         ),
-        _EPOCHS,
+        TRAINING,
     ),
     _network(
         "sage",

@@ -20,6 +20,7 @@ from relann.autoselect.space import Point
 from relann.errors import RelannError
 from relann.models.fitted import Fitted, Trainer
 from relann.models.learning import Watch, unwatched
+from relann.models.metrics import SMALLER_IS_BETTER
 from relann.models.prediction import evaluate
 from relann.models.tasks import Task
 from relann.models.training import Trained
@@ -100,6 +101,13 @@ def of_table(table: pa.Table) -> list[Trial]:
     return [Trial(**row) for row in table.to_pylist()]
 
 
+def ranked(trials: Iterable[Trial]) -> list[Trial]:
+    """Those of one task that have a validation metric, the best first, equal ones as they were."""
+    known = [(t.validation, t) for t in trials if t.validation is not None]
+    larger = not known or known[0][1].metric not in SMALLER_IS_BETTER
+    return [t for _, t in sorted(known, key=lambda pair: pair[0], reverse=larger)]
+
+
 def planned(database: str, task: Task, point: Point, seed: int) -> Trial:
     """A trial that has not run."""
     return Trial(
@@ -170,8 +178,9 @@ def as_test(fitted: Fitted, task: Task) -> float | None:
     not see rows since validation began. None in other regimes, where that time is not known, and
     where the model is validated so already.
     """
-    if task.regime != "frozen" or task.val is None or fitted.options.validation == "as_test":
+    if not task.validates_fresh or fitted.options.validation == "as_test":
         return None
+    assert task.val is not None
     maps = fitted.until(task.val, "val")
     found = evaluate(fitted.trained, maps, "val", fitted.options.batch_size)
     return _of_metric(found, fitted)

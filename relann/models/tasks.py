@@ -61,6 +61,14 @@ class Task:
     sql: str = ""
     rows: tuple[tuple[str, int], ...] = ()
 
+    @property
+    def validates_fresh(self) -> bool:
+        """Whether validation seeds see rows as fresh as test seeds do not, and since when is known.
+
+        In regime frozen test seeds see no row since test began, validation seeds all until theirs.
+        """
+        return self.regime == "frozen" and self.val is not None
+
     def info(self) -> dict[str, Any]:
         """What a store keeps, as JSON can say it; `seeds` depends on where it is kept."""
         found = asdict(self)
