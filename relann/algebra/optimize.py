@@ -49,10 +49,13 @@ def optimise(node: Node, statistics: Statistics) -> Optimised:
 
 def _settle(out: Optimised, rules: tuple[Rule, ...], statistics: Statistics) -> None:
     history: list[str] = []
+    settled: set[Node] = set()  # no rule changes these: they are met again in every round
     while True:
         before = out.node
 
         def change(node: Node) -> Node | None:
+            if node in settled:
+                return None
             current, changed = node, False
             progress = True
             while progress:
@@ -69,6 +72,7 @@ def _settle(out: Optimised, rules: tuple[Rule, ...], statistics: Statistics) -> 
                         raise PlanError(f"rules do not settle; the last were {history[-10:]}")
                     current, changed, progress = fresh, True, True
                     break
+            settled.add(current)
             return current if changed else None
 
         out.node = out.node.transformed(change)

@@ -734,3 +734,50 @@ WHERE p.year > 2000 AND c.kind = 'cites' GROUP BY c.dst;
 -- |     %6   #2  [4]  Apply (%3 * %5)
 -- |     %7   #2  [4]  Apply (%4 + %6)
 -- |   result  #2: dst, z = %7
+
+-- case: a left join to groups is not made where nothing reads them
+SELECT p.id, linear(p.x, 4) AS z
+FROM paper p
+     LEFT JOIN (SELECT c.dst AS id, c.dst AS twin, sum(linear(c.w, 4)) AS z FROM cites c GROUP BY c.dst) g
+     ON g.twin = p.id;
+-- | fired: fold_alias_into_map ×1, merge_maps ×1
+-- | π Map (id)
+-- |     z = linear(x, 4)  [4]
+-- |   Scan paper (id, x)
+-- |   rows, numbered once
+-- |     #0  Rows of paper → x, id
+-- |   numbers, every epoch
+-- |     %0   #0  [32]  Lift x
+-- |     %1   #0  [4]  MatMul linear(%0, 4)  m.linear_0.weight
+-- |   result  #0: id, z = %1
+
+-- case: a left join stays where a row may meet several, an inner one as it drops rows
+WITH pairs AS (SELECT c.dst, c.src, sum(linear(c.w, 4)) AS z FROM cites c GROUP BY c.dst, c.src)
+SELECT p.id, linear(p.x, 4) AS z
+FROM paper p LEFT JOIN pairs g ON g.dst = p.id
+     JOIN (SELECT c.dst AS id, sum(linear(c.w, 4)) AS z FROM cites c GROUP BY c.dst) h ON h.id = p.id;
+-- | fired: fold_alias_into_map ×3, push_term_below_join ×2, merge_maps ×1
+-- | π Map (id, z)
+-- |   ⋈ Join h.id = p.id
+-- |     π Map (p.id, term 0)
+-- |       ⟕ Join g.dst = p.id
+-- |         π Map (p.id)
+-- |             term 0 = linear(x, 4)  [4]
+-- |           Scan paper (id, x)
+-- |         π Map (g.dst)
+-- |           γ Aggregate by c.dst, c.src
+-- |             π Map (c.dst, c.src)
+-- |               ρ Alias c  [shared 1]
+-- |                 Scan cites (src, dst)
+-- |     π Map (h.id)
+-- |       γ Aggregate by c.dst
+-- |         π Map (c.dst)
+-- |           ↑ shared 1
+-- |   rows, numbered once
+-- |     #0  Rows of paper → x, id
+-- |     #1  Rows of ((#0 ⟕ γ[c.dst, c.src](cites c) [g.dst = p.id]) ⋈ γ[c.dst](cites c) [h.id = p.id]) → id, #0
+-- |   numbers, every epoch
+-- |     %0   #0  [32]  Lift x
+-- |     %1   #0  [4]  MatMul linear(%0, 4)  m.linear_0.weight
+-- |     %2   #1  [4]  Gather %1 by #0
+-- |   result  #1: id, z = %2

@@ -1,10 +1,11 @@
-"""Columns nobody reads are not computed."""
+"""Columns nobody reads are not computed, and joins for them not made."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 
+from relann.algebra.keys import Keys
 from relann.algebra.nodes import (
     Aggregate,
     Alias,
@@ -23,20 +24,24 @@ from relann.algebra.terms import Content
 
 
 def drop_unused_columns(root: Node) -> Node:
-    """π_A(q) reads only A: every node keeps the columns some node above it reads."""
+    """π_A(q) reads only A: every node keeps the columns some node above it reads.
+
+    π_A(q ⟕ r) = π_A(q), where A is of q and each row of q meets at most one of r.
+    """
+    keys = Keys()
     order = list(root.walk())
     needed: dict[Node, set[str]] = {n: set() for n in order}
     needed[root] = set(root.names)
     for node in reversed(order):
-        for source, names in _read(node, needed[node]):
+        for source, names in _read(node, needed[node], keys):
             needed[source] |= names
     done: dict[Node, Node] = {}
     for node in order:
-        done[node] = _narrowed(node, needed[node], done)
+        done[node] = _narrowed(node, needed[node], keys, done)
     return done[root]
 
 
-def _read(node: Node, needed: set[str]) -> list[tuple[Node, set[str]]]:
+def _read(node: Node, needed: set[str], keys: Keys) -> list[tuple[Node, set[str]]]:
     """What each source must provide for the needed columns of a node."""
     match node:
         case Alias(source, name):
@@ -45,6 +50,8 @@ def _read(node: Node, needed: set[str]) -> list[tuple[Node, set[str]]]:
             return [(source, needed | predicate.columns)]
         case Map(source, outputs):
             return [(source, {c for n, v in outputs if n in needed for c in v.columns})]
+        case Join(left) if _is_idle(node, needed, keys):
+            return [(left, set(needed))]
         case Join(left, right, _, on):
             read = needed | (on.columns if on is not None else set())
             return [(left, read & set(left.names)), (right, read & set(right.names))]
@@ -65,11 +72,18 @@ def _read(node: Node, needed: set[str]) -> list[tuple[Node, set[str]]]:
     return [(source, set(needed)) for source in node.sources]
 
 
+def _is_idle(join: Join, needed: set[str], keys: Keys) -> bool:
+    """Whether a join neither adds nor drops rows, and nothing it adds is read."""
+    if join.kind != "left" or join.on is None or not needed <= set(join.left.names):
+        return False
+    return keys.meets_one(join.right, join.on)
+
+
 def _reduced(reduce: Reduce) -> set[str]:
     return {reduce.column} | ({reduce.where} if reduce.where else set())
 
 
-def _narrowed(node: Node, needed: set[str], done: Mapping[Node, Node]) -> Node:
+def _narrowed(node: Node, needed: set[str], keys: Keys, done: Mapping[Node, Node]) -> Node:
     match node:
         case Scan() | Query():
             fewer = replace(node, columns=tuple(c for c in node.columns if c.name in needed))
@@ -83,6 +97,8 @@ def _narrowed(node: Node, needed: set[str], done: Mapping[Node, Node]) -> Node:
             return Window(done[source], kept) if kept else done[source]
         case Union(parts):
             return Union(tuple(_only(done[p], node, needed) for p in parts))
+        case Join(left) if _is_idle(node, needed, keys):
+            return done[left]
     return node.rebuilt(tuple(done[s] for s in node.sources))
 
 
