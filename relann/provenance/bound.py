@@ -36,6 +36,7 @@ class Bound:
     constant   whether the value depends on no parameter and on no chance
     learned    whether `run` reads a parameter that the operation does not name
     reads      the earlier steps whose values `run` reads (None: all that the operation names)
+    zeroed     whether NULL rows hold 0, and what made them ignores their gradient
     """
 
     run: Run
@@ -44,6 +45,7 @@ class Bound:
     constant: bool = False
     learned: bool = False
     reads: tuple[int, ...] | None = None
+    zeroed: bool = False
 
 
 @dataclass

@@ -51,7 +51,8 @@ def bind_gather(around: Surroundings, step: Step, operation: Gather) -> Bound:
     if of.single:
         return Bound(lambda values: seen(values[source]), valid, single=True)
     index = around.gathered(step.space, operation.via, source)
-    return Bound(lambda values: gather(seen(values[source]), index), valid)
+    zeroed = of.valid is None or of.zeroed
+    return Bound(lambda values: gather(seen(values[source]), index), valid, zeroed=zeroed)
 
 
 def bind_stacked(around: Surroundings, step: Step, operation: Stacked) -> Bound:
@@ -115,17 +116,21 @@ def bind_reduce(around: Surroundings, step: Step, operation: SegmentReduce) -> B
         return _fixed(around, counts)
     valid = around.masks.shared(counts > (1 if how == "stddev" else 0))
     if how == "sum" and (summed := _table_sum(around, step, source, mask)) is not None:
-        return replace(summed, valid=valid)
+        return replace(summed, valid=valid, zeroed=True)
+    zeroed = how in ("sum", "avg")
     if lone is not None:
         x, picked_reduce = around.wide(lone.source), _REDUCE[how]
         return Bound(
-            lambda values: picked_reduce(x(values), incidence), valid, reads=(lone.source,)
+            lambda values: picked_reduce(x(values), incidence),
+            valid,
+            reads=(lone.source,),
+            zeroed=zeroed,
         )
     if how == "stddev":
         return Bound(_deviation(around, source, incidence), valid)
     if not of.single:
         reduce = _REDUCE[how]
-        return Bound(lambda values: reduce(seen(values[source]), incidence), valid)
+        return Bound(lambda values: reduce(seen(values[source]), incidence), valid, zeroed=zeroed)
     if how == "sum":
         many = _column(around, counts)
         return Bound(lambda values: many * seen(values[source]), valid)
@@ -232,12 +237,14 @@ def bind_product(around: Surroundings, step: Step, operation: SparseProduct) -> 
     valid = around.masks.shared(incidence.counts > 0)
     x = around.wide(source)
     if weight is None:
-        return Bound(lambda values: weighted_sum(x(values), None, incidence), valid)
+        return Bound(lambda values: weighted_sum(x(values), None, incidence), valid, zeroed=True)
     if around.bound[weight].single:
         return Bound(
             lambda values: weighted_sum(x(values), None, incidence) * seen(values[weight]), valid
         )
-    return Bound(lambda values: weighted_sum(x(values), seen(values[weight]), incidence), valid)
+    return Bound(
+        lambda values: weighted_sum(x(values), seen(values[weight]), incidence), valid, zeroed=True
+    )
 
 
 def bind_product_sum(around: Surroundings, step: Step, operation: ProductSum) -> Bound:
@@ -254,7 +261,9 @@ def bind_product_sum(around: Surroundings, step: Step, operation: ProductSum) ->
     products = Products.build(_kept(ids, mask), rows, groups, [around.count(s) for s in sources])
     wide = [around.wide(s) for s in sources]
     known = around.masks.shared(products.entries.counts > 0)
-    return Bound(lambda values: product_sum([w(values) for w in wide], products), known)
+    return Bound(
+        lambda values: product_sum([w(values) for w in wide], products), known, zeroed=True
+    )
 
 
 # -- partitions ------------------------------------------------------------------------------------

@@ -186,6 +186,7 @@ _BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mul": torch.mul,
     "div": torch.div,
 }
+_NARROW = 16
 _UNBOUNDED = frozenset(("div", "exp", "log", "sqrt"))
 """Operations that are infinite, or infinitely steep, for some finite numbers."""
 
@@ -224,10 +225,11 @@ def _linear(around: Surroundings, step: Step, term: Linear) -> Bound:
         return _linear_by_head(around, step, term)
     if term.per is None:
         matrix = _rows(weight, term.rows)
-        if bias is None:
-            return _each(around, number, lambda x: x @ matrix())
+        if bias is None:  # 0 · W = 0
+            made = _each(around, number, lambda x: x @ _laid_out(matrix()))
+            return replace(made, zeroed=of.zeroed)
         added = bias
-        return _each(around, number, lambda x: torch.addmm(added, x, matrix()))
+        return _each(around, number, lambda x: torch.addmm(added, x, _laid_out(matrix())))
     sets = _sets(around, step, term.per, term.weight, of.valid)
     if not weight.shape[0]:  # nothing but NULL rows
         return _nothing(around, step, of.valid)
@@ -242,6 +244,14 @@ def _linear(around: Surroundings, step: Step, term: Linear) -> Bound:
 def _rows(weight: Tensor, rows: tuple[int, int] | None) -> Callable[[], Tensor]:
     """How to read some rows of a weight, as they are at the time; None: all."""
     return (lambda: weight) if rows is None else (lambda: weight[slice(*rows)])
+
+
+def _laid_out(matrix: Tensor) -> Tensor:
+    """A weight as its gradient xᵀ·g is fastest: gᵀ·x where g is narrow, as torch does by columns.
+
+    1M rows, 64 → 7: 92 ms in place of 532 (two cores, November 2026). From 16 on both are alike.
+    """
+    return matrix.T.contiguous().T if 1 < matrix.shape[1] < _NARROW else matrix
 
 
 def _linear_by_head(around: Surroundings, step: Step, term: Linear) -> Bound:
@@ -420,6 +430,9 @@ def _coalesce(around: Surroundings, step: Step, numbers: Sequence[int]) -> Bound
         used.append(number)
         if around.bound[number].valid is None:
             break
+    if len(used) == 2 and around.bound[used[0]].zeroed and _is_zero(around, used[1]):
+        filled = used[0]  # it holds the zeros already
+        return Bound(lambda values: seen(values[filled]), reads=(filled,))
     width, last = step.width, used[-1]
     if len(used) == 1:
         of = around.bound[last]
@@ -441,6 +454,11 @@ def _coalesce(around: Surroundings, step: Step, numbers: Sequence[int]) -> Bound
         return value.expand(rows, width)
 
     return Bound(run, of_any([around.bound[k].valid for k in used]), reads=tuple(used))
+
+
+def _is_zero(around: Surroundings, number: int) -> bool:
+    operation = around.plan.steps[number].operation
+    return isinstance(operation, Constant) and operation.value == 0
 
 
 def _dropout(around: Surroundings, term: Dropout) -> Bound:
