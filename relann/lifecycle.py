@@ -217,9 +217,10 @@ class Lifecycle:
         ANALYZE builds the row maps, says how many rows there are, and times the steps of an epoch:
         on the training rows of a model that has a label, on all rows of another or of a SELECT.
         """
-        options = Options()
-        if statement.body is not None:
-            program = self._models.program(statement.body, "query", None, self._models.layers())
+        if (made := statement.model) is not None:
+            options, moment = self._models.moment(options_of(made))
+            at = self._models.training(options, moment)
+            program = self._models.program(made.body, made.name, options, self._models.layers(), at)
         else:
             assert statement.name is not None
             record = self._models.store.model(statement.name, span=statement.name_span)

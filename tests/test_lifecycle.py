@@ -177,6 +177,31 @@ def test_explain(con: Session) -> None:
     assert "linear(x, 3)" in con.sql("EXPLAIN MODEL AS SELECT linear(x, 3) AS z FROM paper").message
 
 
+def test_explain_as_it_would_be_trained() -> None:
+    """A query that is not trained yet is explained with its options: as of a task's anchors."""
+    con = relann.connect()
+    con.sql("""
+        CREATE TABLE customer AS SELECT range AS id FROM range(20);
+        ALTER TABLE customer SET (key = 'id', time = NULL);
+        CREATE TABLE purchase AS
+        SELECT range AS id, range % 20 AS customer, (range * 7) % 13 AS price,
+               TIMESTAMP '2024-01-01' + range * INTERVAL 6 HOURS AS at
+        FROM range(600);
+        ALTER TABLE purchase SET (key = 'id', time = 'at');
+        ALTER TABLE purchase ADD FOREIGN KEY (customer) REFERENCES customer (id);
+        CREATE TASK dear OPTIONS (every = '7 days') AS
+        PREDICT MAX(purchase.price, 0, 4, days) > 10 FOR EACH customer.id;
+    """)
+    options = "OPTIONS (task = 'dear', epochs = 1)"
+    query = "FROM sage(layers => 1, width => 4)"
+    text = con.sql(f"EXPLAIN ANALYZE MODEL {options} AS {query}").message
+    assert "leakage certificate" in text and "an epoch took" in text
+    made = f"CREATE MODEL m {options} AS {query}"
+    explained = con.explain(made)
+    con.sql(made)
+    assert "leakage certificate" in explained and con.explain("m") == explained
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -51,7 +51,7 @@ class EchoModels:
     def explain(self, statement):
         with contextlib.suppress(duckdb.Error):
             self.connection.execute("DESCRIBE SELECT * FROM nowhere")
-        return f"plan of {statement.name or statement.body.query.sql('duckdb')}"
+        return f"plan of {statement.name or statement.model.body.query.sql('duckdb')}"
 
     def predict(self, call):
         given = call.bound(["model"], ["query", "at"])

@@ -94,11 +94,9 @@ def explanation(text: str, analyze: bool = False) -> list[Explain]:
             case Explain():
                 found.append(replace(statement, analyze=analyze or statement.analyze))
             case CreateModel(span):
-                found.append(Explain(span, analyze, None, None, statement.body))
+                found.append(Explain(span, analyze, None, None, statement))
             case Passthrough(span, own) if word(own[0]) in (*QUERY_HEADS, "("):
-                found.append(
-                    Explain(span, analyze, None, None, Cursor(lexed, own).body("the query"))
-                )
+                found.append(_of_query(Cursor(lexed, own), analyze))
     if not found:
         raise QueryError("there is no model here to explain", cursor.whole)
     return found
@@ -165,11 +163,23 @@ def _create(cursor: Cursor, kind: str, replace: bool) -> Statement:
 
 
 def _explain(cursor: Cursor, analyze: bool) -> Explain:
-    if cursor.take("AS"):
-        return Explain(cursor.whole, analyze, None, None, cursor.body("the model's query"))
+    if cursor.at("AS") or cursor.at("OPTIONS", "("):
+        options = _options(cursor)
+        _as(cursor, "AS before the model's query")
+        return _of_query(cursor, analyze, options)
     name, span = cursor.reference("model")
-    cursor.end("the statement should end here; to explain a query write EXPLAIN MODEL AS SELECT …")
+    cursor.end(
+        "the statement should end here; to explain a query write EXPLAIN MODEL AS SELECT … or "
+        "EXPLAIN MODEL OPTIONS (…) AS SELECT …"
+    )
     return Explain(cursor.whole, analyze, name, span, None)
+
+
+def _of_query(cursor: Cursor, analyze: bool, options: tuple[Option, ...] = ()) -> Explain:
+    """What explains the rest, a model's query, as of a model that is called `query`."""
+    whole = cursor.whole
+    made = CreateModel(whole, "query", whole, False, options, cursor.body("the model's query"))
+    return Explain(whole, analyze, None, None, made)
 
 
 def _drop(cursor: Cursor, kind: str) -> Drop:
@@ -361,7 +371,7 @@ def _refuse_near_misses(lexed: Lexed, tokens: Sequence[Token]) -> None:
             )
     elif head == "EXPLAIN" and "CREATE" in words[:2] and "MODEL" in words:
         raise QueryError(
-            "a model is explained by EXPLAIN MODEL AS SELECT …, or by EXPLAIN MODEL name",
+            "a model is explained by EXPLAIN MODEL name or EXPLAIN MODEL [OPTIONS (…)] AS SELECT …",
             lexed.span(tokens[0], tokens[words.index("MODEL") + 1]),
         )
     else:

@@ -111,15 +111,16 @@ class CreateTask(Create):
 
 @dataclass(frozen=True)
 class Explain(Statement):
-    """EXPLAIN [ANALYZE] MODEL name, or MODEL AS SELECT …; one of `name` and `body` is None.
+    """EXPLAIN [ANALYZE] MODEL name, or MODEL [OPTIONS (…)] AS SELECT …
 
-    `name` may be `model@version`.
+    One of `name` (it may be `model@version`) and `model` is None; `model` is what a statement or a
+    bare query would make.
     """
 
     analyze: bool
     name: str | None
     name_span: Span | None
-    body: Body | None
+    model: CreateModel | None
 
 
 @dataclass(frozen=True)

@@ -124,9 +124,12 @@ class TestHeads:
     def test_explain(self):
         found = one("EXPLAIN ANALYZE MODEL m@2")
         assert isinstance(found, Explain)
-        assert (found.analyze, found.name, found.body) == (True, "m@2", None)
+        assert (found.analyze, found.name, found.model) == (True, "m@2", None)
         assert one("EXPLAIN MODEL 'm@2'").name == "m@2"
-        assert cut(one("EXPLAIN MODEL AS SELECT 1").body.span) == "SELECT 1"
+        assert cut(one("EXPLAIN MODEL AS SELECT 1").model.body.span) == "SELECT 1"
+        found = one("EXPLAIN MODEL OPTIONS (task = 't') AS SELECT 1")
+        assert [(o.name, o.value) for o in found.model.options] == [("task", "t")]
+        assert one("EXPLAIN MODEL options").name == "options"
 
     def test_export_import_and_versions(self):
         found = one("EXPORT MODEL m@2 TO 'a b'")
@@ -363,7 +366,7 @@ class TestMistakes:
             ("EXPLAIN MODEL m@x", "version number", "x"),
             (
                 "EXPLAIN CREATE MODEL m AS SELECT 1",
-                "EXPLAIN MODEL AS SELECT",
+                "EXPLAIN MODEL [OPTIONS",
                 "EXPLAIN CREATE MODEL",
             ),
             ("DROP MODEL", "expected the model's name", ""),
@@ -430,17 +433,17 @@ class TestMistakes:
 class TestExplanation:
     def test_name(self):
         (found,) = explanation(" m@2 ;")
-        assert (found.name, found.body, found.analyze) == ("m@2", None, False)
+        assert (found.name, found.model, found.analyze) == ("m@2", None, False)
         assert explanation("my_model", analyze=True)[0].analyze
 
     def test_query(self):
         (found,) = explanation("WITH a AS (SELECT 1) SELECT linear(x, 2) FROM a")
-        assert found.name is None and found.body is not None
+        assert found.name is None and found.model is not None
 
     def test_models_of_a_text(self):
         text = "CREATE TABLE t (a INT); CREATE MODEL m AS SELECT 1; EXPLAIN ANALYZE MODEL k;"
         first, second = explanation(text)
-        assert first.body is not None and cut(first.body.span) == "SELECT 1"
+        assert first.model is not None and cut(first.model.body.span) == "SELECT 1"
         assert (second.name, second.analyze) == ("k", True)
 
     def test_nothing_to_explain(self):
