@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -213,6 +214,17 @@ def test_held_rows_show_columns_and_row_numbers(engine: Engine) -> None:
     relation = engine.rows(joined, ["n.id", number], ["n.id", number], {4: held})
     shown = contents(engine, relation, [c for c in joined.columns if c.name != "dst"])
     assert shown == [(1, 0), (1, 1), (2, 2), (2, 2), (2, 3), (2, 3), (None, None)]
+
+
+def test_one_nan_is_as_good_as_another(engine: Engine) -> None:
+    """Sorted or not, NaNs are one group, and NULLs another."""
+    table = "(VALUES (2.0::DOUBLE), ('nan'), (NULL), ('nan'), (2.0), (NULL)) v(k)"
+    scan = Scan(f"(SELECT k FROM {table})", (Column("k", "DOUBLE"),))
+    for order in ((), ("k",)):
+        relation = engine.rows(scan, ["k"], order, {})
+        groups, ids = engine.groups(relation, ["k"], {})
+        assert groups.count == 3
+        assert sorted(np.bincount(ids)) == [2, 2, 2]
 
 
 def test_groups_are_numbered_by_their_first_rows(engine: Engine) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -266,16 +267,29 @@ def _runs(columns: Sequence[pa.ChunkedArray]) -> tuple[Ints, Ints]:
     if count == 0:
         return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
     changed = np.zeros(count, dtype=bool)
-    changed[0] = True
     for chunked in columns:
-        array = _array(chunked)
-        differs = pc.not_equal(array.slice(1), array.slice(0, count - 1))
-        changed[1:] |= differs.fill_null(False).to_numpy(zero_copy_only=False)
-        if array.null_count:
-            missing = array.is_null().to_numpy(zero_copy_only=False)
-            changed[1:] |= missing[1:] != missing[:-1]
-    ids: Ints = (np.cumsum(changed) - 1).astype(np.int32 if count < 2**31 else np.int64)
+        changed[1:] |= _differs(_array(chunked))
+    ids: Ints = np.cumsum(changed, dtype=np.int32 if count < 2**31 else np.int64)
+    changed[0] = True
     return ids, np.flatnonzero(changed)
+
+
+def _differs(array: pa.Array) -> npt.NDArray[np.bool_]:
+    """Which values after the first are not as the one before; NULLs are alike, and so are NaNs."""
+    differs: npt.NDArray[np.bool_]
+    if pa.types.is_primitive(array.type) and not array.null_count:
+        values = array.to_numpy(zero_copy_only=False)
+        differs = values[1:] != values[:-1]
+    else:
+        unequal = pc.not_equal(array.slice(1), array.slice(0, len(array) - 1))
+        differs = unequal.fill_null(False).to_numpy(zero_copy_only=False)
+    if pa.types.is_floating(array.type):
+        nan = pc.is_nan(array).fill_null(False).to_numpy(zero_copy_only=False)
+        differs &= ~(nan[1:] & nan[:-1])
+    if array.null_count:
+        missing = array.is_null().to_numpy(zero_copy_only=False)
+        differs |= missing[1:] != missing[:-1]
+    return differs
 
 
 def make(connection: duckdb.DuckDBPyConnection) -> DuckDBEngine:
