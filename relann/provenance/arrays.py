@@ -9,11 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from relann.algebra.engines.protocol import Numbers
 
+def shared(array: Any) -> Tensor:
+    """An array that has `__dlpack__` as a tensor on the same memory, on its device.
 
-def shared(array: Numbers) -> Tensor:
-    """An array as a tensor on the same memory, on its device, also where that is read-only."""
+    Numpy's also where it is read-only; nobody may write to the tensor then.
+    """
     if isinstance(array, Tensor):
         return array
     if isinstance(array, np.ndarray):
