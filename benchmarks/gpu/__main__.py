@@ -42,6 +42,7 @@ class Report:
     """What was found, line by line, and as data."""
 
     until: float
+    path: Path | None = None
     lines: list[Found] = field(default_factory=list)
     failed: bool = False
 
@@ -67,8 +68,10 @@ class Report:
                                       f"line {place.lineno})"})  # fmt: skip
 
     def add(self, what: str, found: Found) -> None:
-        """Print a line and keep it."""
+        """Print a line and keep it, in the file as well if there is one."""
         self.lines.append({"what": what, **found})
+        if self.path is not None:
+            self.path.write_text(json.dumps(self.lines, indent=1), encoding="utf-8")
         shown = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}"
                           for k, v in found.items())  # fmt: skip
         print(f"{what:44} {shown}", flush=True)
@@ -83,10 +86,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=540, help="when to be done")
     parser.add_argument("--json", type=Path, help="write what was found there as well")
     given = parser.parse_args()
-    report = Report(time.monotonic() + given.seconds)
+    report = Report(time.monotonic() + given.seconds, given.json)
     _all(report, given)
-    if given.json is not None:
-        given.json.write_text(json.dumps(report.lines, indent=1), encoding="utf-8")
     raise SystemExit(1 if report.failed else 0)
 
 
@@ -240,6 +241,10 @@ class Networks:
             other = self._seconds(theirs(loaded("benchmarks.gpu.peers")), repeats)
         except Skip as reason:
             return out | {"PyG": f"skipped: {reason}"}
+        # ours is a result all the same
+        except Exception as error:  # noqa: BLE001
+            told = "; ".join(str(error).splitlines()[:1])
+            return out | {"PyG": f"failed: {type(error).__name__}: {told}"}
         return out | {"PyG ms": 1000 * other, "share of PyG": mine / other}
 
     def _seconds(self, run: Callable[[], object], repeats: int) -> float:

@@ -196,7 +196,7 @@ def handed_over(rows: int) -> dict[str, object]:
     Numbers are written right before, on CuPy's stream: torch must wait for them.
     """
     cupy = importlib.import_module("cupy")
-    for kind in (cupy.int32, cupy.int64, cupy.bool_):
+    for kind in (cupy.int32, cupy.int64):
         array = (cupy.arange(rows) % 2).astype(kind)
         found = shared(array)
         if found.device.type != "cuda" or found.data_ptr() != array.data.ptr:
