@@ -316,8 +316,10 @@ def _running(around: Surroundings, step: Step, source: int, how: str, order: _Or
     """A reduction over the rows of the partition up to the row's last peer."""
     of, wide = around.bound[source], around.wide(source)
     rows = len(order.row)
-    mask = torch.ones(rows, dtype=torch.bool, device=around.device)
-    known = mask if of.valid is None else of.valid.index_select(0, order.row)
+    if of.valid is None:
+        known = torch.ones(rows, dtype=torch.bool, device=around.device)
+    else:
+        known = of.valid.index_select(0, order.row)
     upto = known.cumsum(0)  # known rows up to each place, it included
     first = torch.empty_like(order.begin)
     first[order.row] = order.begin

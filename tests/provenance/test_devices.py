@@ -1,6 +1,6 @@
 """What can be proven of other devices on a machine without one.
 
-Row maps are bound and run on a device that is none (`tests.provenance.elsewhere`), which finds
+Row maps are bound and run on a device that is none (`tests.provenance.other_device`), which finds
 tensors on the wrong device, copies and waits. The operations that other devices run are run here on
 the CPU, against the compiled ones.
 """
@@ -32,7 +32,7 @@ from relann.provenance.kernels.products import product_sum, weighted_sum
 from relann.provenance.kernels.structures import Incidence, Products
 from relann.provenance.module import Batch, QueryModule
 from relann.provenance.slices import cut, placed
-from tests.provenance.elsewhere import ELSEWHERE, Told, Watch, here
+from tests.provenance.other_device import ELSEWHERE, Told, Watch, here
 from tests.provenance.plans import random_maps
 
 

@@ -222,13 +222,14 @@ class Incidence:
     def on(self, device: torch.device) -> dict[str, Tensor]:
         """As int64 tensors on a device: targets, sources, offsets, order (all rows, if None)."""
         if device not in self._tensors:
-            every = torch.arange(self.n_entries, device=device)
-            self._tensors[device] = {
-                "targets": _tensor(self.targets, device),
-                "sources": _tensor(self.sources, device),
-                "order": every if self.order is None else _tensor(self.order, device),
-                "offsets": _tensor(self.offsets, device),
-            }
+            arrays = {"targets": self.targets, "sources": self.sources, "offsets": self.offsets}
+            made = {name: _tensor(array, device) for name, array in arrays.items()}
+            made["order"] = (
+                torch.arange(self.n_entries, device=device)
+                if self.order is None
+                else _tensor(self.order, device)
+            )
+            self._tensors[device] = made
         return self._tensors[device]
 
 
