@@ -29,10 +29,11 @@ from relann.algebra.nodes import Map, Node
 from relann.algebra.optimize import optimise
 from relann.algebra.statistics import Statistics
 from relann.algebra.terms import Dropout, Encode, Norm, Pretrained, Term
-from relann.provenance.encoders import Encoders, Words
+from relann.provenance.encoders import Encoders
 from relann.provenance.module import QueryModule
 from relann.provenance.pretrained import load
 from relann.provenance.texts import VECTORS
+from relann.provenance.words import Words
 from relann.schema import Catalog
 from tests.algebra.test_engines import ENGINES
 from tests.fixtures import bound

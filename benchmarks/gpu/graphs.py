@@ -1,4 +1,4 @@
-"""Random graphs as tables, and the programs that run on them."""
+"""Graphs as tables, random ones and DBLP, and the programs that run on them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+
+from benchmarks.speed import programs
 
 Tables = dict[str, pa.Table]
 
@@ -37,6 +39,9 @@ SELECT n.id, n.label, 'train' AS split, linear(h.x, 7) AS logits
 FROM node n JOIN h2 h ON h.id = n.id WHERE n.type = 'author'
 """,
 }
+
+DBLP = programs.HGT_2
+"""HGT on the real DBLP; `PROGRAMS["HGT"]` is for `typed_graph`."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""relann's side: models on a device, kernels, row maps by an engine."""
+"""relann's side: models on a device, row maps by an engine."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from benchmarks.gpu.graphs import PROGRAMS, Tables
+from benchmarks.gpu.graphs import Tables
+from benchmarks.gpu.kernels import seconds
 from relann.algebra.bind import Layer
 from relann.algebra.engines.choice import engine_for
 from relann.algebra.nodes import Aggregate, Alias, Column, Join, Node, Scan
@@ -25,11 +25,8 @@ from relann.models import library
 from relann.models.options import Options
 from relann.models.program import Program
 from relann.models.training import learning_of
-from relann.provenance.devices import synchronise
 from relann.provenance.encoders import Encoders
 from relann.provenance.kernels import operations
-from relann.provenance.kernels.products import weighted_sum
-from relann.provenance.kernels.structures import Incidence
 from relann.provenance.module import QueryModule
 from relann.schema import Catalog
 
@@ -45,10 +42,10 @@ def database(tables: Tables) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def maps_of(name: str, tables: Tables, engine: str) -> RowMaps:
-    """The row maps of a model's program."""
+def maps_of(program: str, tables: Tables, engine: str) -> RowMaps:
+    """The row maps of a model's program, made by an engine."""
     connection = database(tables)
-    (statement,) = statements(f"CREATE MODEL m AS {PROGRAMS[name]}")
+    (statement,) = statements(f"CREATE MODEL m AS {program}")
     assert isinstance(statement, CreateModel)
     body = statement.body
     made = Program.compile(
@@ -93,34 +90,6 @@ def apart(maps: RowMaps, device: torch.device) -> float:
     )
 
 
-def seconds(run: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """The median time of some runs, after one that is not counted."""
-    run()
-    times = []
-    for _ in range(repeats):
-        synchronise(device)
-        began = time.perf_counter()
-        run()
-        synchronise(device)
-        times.append(time.perf_counter() - began)
-    return float(np.median(times))
-
-
-def bandwidths(rows: int, degree: int, width: int, device: torch.device) -> tuple[float, float]:
-    """GB/s of a copy, and of a weighted sum over groups, counting each row that it reads once for
-    each entry, its weight, its index and each result."""
-    generator = np.random.default_rng(0)
-    x = torch.randn(rows, width, device=device)
-    entries = rows * degree
-    copy = 2 * x.numel() * 4 / seconds(x.clone, device, 5) / 1e9
-    sources = generator.integers(0, rows, entries)
-    incidence = Incidence.build(np.repeat(np.arange(rows), degree), sources, rows, rows)
-    weight = torch.rand(entries, 1, device=device)
-    took = seconds(lambda: weighted_sum(x, weight, incidence), device, 5)
-    moved = entries * (width * 4 + 4 + 8) + rows * width * 4
-    return copy, moved / took / 1e9
-
-
 def _fact(rows: int) -> Tables:
     generator = np.random.default_rng(0)
     keys = max(2, rows // 10)
@@ -152,8 +121,10 @@ def row_map_times(rows: int, engine: str, device: torch.device) -> dict[str, tup
             source = made.rows(scans["fact"], ["k", "v"], [], {})
             made.rows(scans["dim"], ["k", "w"], [], {})
             run = partial(made.rows, joined, ["f.v", "d.w"], [], {})
-            times["join"].append(seconds(run, device, 2))
-            times["group ids"].append(seconds(partial(made.groups, source, ["k"], {}), device, 2))
+            repeats = 1 if rows > 10_000_000 else 2
+            times["join"].append(seconds(run, device, repeats))
+            run = partial(made.groups, source, ["k"], {})
+            times["group ids"].append(seconds(run, device, repeats))
     if answers[0] != answers[1]:
         raise SystemExit(f"{engine} and duckdb disagree on a join of {rows:,} rows")
     return {what: (found[0], found[1]) for what, found in times.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,11 +23,23 @@ def epoch_of(name: str, tables: Tables, device: torch.device) -> Epoch:
     return _hgt(tables, device) if name == "HGT" else _plain(name, tables, device)
 
 
+def hgt_dblp(tables: Tables, device: torch.device) -> Epoch:
+    """HGT on the real DBLP, of two layers, as PyG's own example has it: dense features of authors,
+    papers and terms, a 1 for each conference; the loss is that of the training authors."""
+    torch.manual_seed(0)
+    node = tables["node"]
+    kinds = np.asarray(node["type"].to_pylist())
+    given = {kind: _matrix(tables[f"{kind}_x"]) for kind in ("author", "paper", "term")}
+    given["conf"] = torch.ones(int((kinds == "conf").sum()), 1)
+    split, labels = (node[c].filter(kinds == "author") for c in ("split", "label"))
+    rows = torch.from_numpy(np.flatnonzero(np.asarray(split.to_pylist()) == "train")).to(device)
+    return _transformer(tables, kinds, given, rows, _numbers(labels, device)[rows], device)
+
+
 def _plain(name: str, tables: Tables, device: torch.device) -> Epoch:
     node, edge = tables["node"], tables["edge"]
-    width = node.schema.field("x").type.list_size
-    flat = node["x"].combine_chunks().flatten().to_numpy()
-    x = torch.from_numpy(np.array(flat).reshape(-1, width)).to(device)
+    x = _matrix(node).to(device)
+    width = x.shape[1]
     labels = _numbers(node["label"], device)
     edges = torch.stack([_numbers(edge["src"], device), _numbers(edge["dst"], device)])
     further: tuple[Tensor, ...] = ()
@@ -51,29 +64,49 @@ def _plain(name: str, tables: Tables, device: torch.device) -> Epoch:
 
 
 def _hgt(tables: Tables, device: torch.device) -> Epoch:
-    node, edge = tables["node"], tables["edge"]
-    kinds, names = np.asarray(node["type"].to_pylist()), np.asarray(edge["rel"].to_pylist())
-    width = node.schema.field("x").type.list_size
-    x = np.array(node["x"].combine_chunks().flatten().to_numpy()).reshape(-1, width)
+    node = tables["node"]
+    kinds, x = np.asarray(node["type"].to_pylist()), _matrix(node)
+    given = {kind: x[torch.from_numpy(kinds == kind)] for kind in TYPES}
+    rows = torch.arange(len(given["author"]), device=device)
+    labels = _numbers(node["label"], device)[torch.from_numpy(kinds == "author").to(device)]
+    return _transformer(tables, kinds, given, rows, labels, device)
+
+
+def _transformer(
+    tables: Tables,
+    kinds: np.ndarray,
+    given: dict[str, Tensor],
+    rows: Tensor,
+    labels: Tensor,
+    device: torch.device,
+) -> Epoch:
+    """Features of each type of node in, the loss of some rows of the authors out."""
+    edge = tables["edge"]
+    names = np.asarray(edge["rel"].to_pylist())
     starts = {kind: int(np.flatnonzero(kinds == kind)[0]) for kind in TYPES}
-    given = {kind: torch.from_numpy(x[kinds == kind]).to(device) for kind in TYPES}
+    given = {kind: x.to(device) for kind, x in given.items()}
     edges = {}
     for name, (a, b, _) in LINKS.items():
         ends = [edge[c].to_numpy()[names == name] - starts[k] for c, k in (("src", a), ("dst", b))]
         edges[a, name, b] = torch.from_numpy(np.stack(ends)).to(device)
-    inputs = nn.ModuleDict({kind: nn.Linear(width, WIDTH) for kind in TYPES}).to(device)
-    metadata = (list(TYPES), list(edges))
+    inputs = nn.ModuleDict({k: nn.Linear(x.shape[1], WIDTH) for k, x in given.items()}).to(device)
+    metadata = (list(given), list(edges))
     layers = nn.ModuleList([HGTConv(WIDTH, WIDTH, metadata, 8) for _ in range(2)]).to(device)
     output = nn.Linear(WIDTH, CLASSES).to(device)
-    labels = _numbers(node["label"], device)[torch.from_numpy(kinds == "author").to(device)]
 
     def loss() -> Tensor:
         state = {kind: layer(given[kind]).relu() for kind, layer in inputs.items()}
         for layer in layers:
             state = layer(state, edges)
-        return functional.cross_entropy(output(state["author"]), labels)
+        return functional.cross_entropy(output(state["author"])[rows], labels)
 
     return _training([*inputs.parameters(), *layers.parameters(), *output.parameters()], loss)
+
+
+def _matrix(table: pa.Table) -> Tensor:
+    """The vectors `x` of a table."""
+    flat = table["x"].combine_chunks().flatten().to_numpy()
+    return torch.from_numpy(np.array(flat)).view(table.num_rows, -1)
 
 
 def _numbers(column: object, device: torch.device) -> Tensor:

@@ -1,4 +1,8 @@
-"""Row maps: which input rows made each output row, as integer arrays built once."""
+"""Row maps: which input rows made each output row, as integer arrays built once.
+
+The arrays are the engine's and lie where it works. This module moves none and computes with none:
+what cuts and binds them, `relann.provenance`, reads them there.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from relann.algebra.engines.protocol import Engine, Ints
+from relann.algebra.engines.protocol import Engine, Numbers
 from relann.algebra.nodes import Aggregate, Join, Node, Query
 from relann.algebra.plan import (
     Groups,
@@ -40,10 +42,10 @@ class Partitions:
     partition's rows, in that order, a running window of the row covers (its peers included).
     """
 
-    ids: Ints
+    ids: Numbers
     count: int
-    position: Ints | None = None
-    upto: Ints | None = None
+    position: Numbers | None = None
+    upto: Numbers | None = None
 
 
 @dataclass
@@ -55,42 +57,16 @@ class RowMaps:
     groups       Groups space → for each row of its source the group's row
     partitions   partition_key(step) → Partitions
     columns      (space, content) → its values, an Arrow array in row order
-    kept         after `restrict`: for each space the numbers its rows had before
+    kept         of a part: for each space the numbers its rows had in the whole
     """
 
     plan: Plan
     counts: dict[int, int] = field(default_factory=dict)
-    gathers: dict[tuple[int, Content], Ints] = field(default_factory=dict)
-    groups: dict[int, Ints] = field(default_factory=dict)
+    gathers: dict[tuple[int, Content], Numbers] = field(default_factory=dict)
+    groups: dict[int, Numbers] = field(default_factory=dict)
     partitions: dict[PartitionKey, Partitions] = field(default_factory=dict)
     columns: dict[tuple[int, Content], pa.Array] = field(default_factory=dict)
-    kept: dict[int, Ints] = field(default_factory=dict)
-
-    def restrict(self, rows: Ints) -> RowMaps:
-        """The maps of the given output rows (distinct, ascending) and all they need, renumbered.
-
-        Groups keep all their rows and partitions stay whole, so every value the given rows
-        have is the one they have in the full maps.
-        """
-        demand = _demand(self, rows)
-        fresh = {s: _renumbering(self.counts[s], d) for s, d in demand.items()}
-        out = RowMaps(self.plan)
-        for space, kept in demand.items():
-            out.counts[space] = len(kept)
-            out.kept[space] = self.kept[space][kept] if space in self.kept else kept
-        for (space, via), index in self.gathers.items():
-            origin = self.plan.gathered[space, via]
-            picked = index[demand[space]]
-            out.gathers[space, via] = _renumber(picked, fresh[origin])
-        for space, ids in self.groups.items():
-            source = _groups(self.plan, space).source
-            out.groups[space] = _renumber(ids[demand[source]], fresh[space])
-        for key, parts in self.partitions.items():
-            out.partitions[key] = _restrict_partitions(parts, demand[key[0]])
-        for (space, content), values in self.columns.items():
-            whole = len(demand[space]) == self.counts[space]
-            out.columns[space, content] = values if whole else values.take(pa.array(demand[space]))
-        return out
+    kept: dict[int, Numbers] = field(default_factory=dict)
 
     def nbytes(self) -> int:
         """Bytes held by maps and columns."""
@@ -191,7 +167,7 @@ def _refined(maps: RowMaps) -> RowMaps:
 
 
 def _read(maps: RowMaps, engine: Engine, held: dict[int, object]) -> None:
-    """Fetch every array the steps and the output need, one engine call for each space."""
+    """Fetch every array the steps and the output need, two engine calls for each space."""
     plan = maps.plan
     vias: dict[int, dict[Content, None]] = {}
     reads: dict[int, dict[Content, None]] = {}
@@ -206,19 +182,11 @@ def _read(maps: RowMaps, engine: Engine, held: dict[int, object]) -> None:
     for _, content in plan.contents:
         reads.setdefault(plan.output, {})[content] = None
     for space in sorted({*vias, *reads}):
-        wanted = list(vias.get(space, {})) + list(reads.get(space, {}))
-        values = engine.arrays(held[space], wanted)
-        for content, array in zip(wanted, values, strict=True):
-            if content in vias.get(space, {}):
-                maps.gathers[space, content] = _row_numbers(array)
-            else:
-                maps.columns[space, content] = array
-
-
-def _row_numbers(array: pa.Array) -> Ints:
-    if array.null_count:
-        array = array.fill_null(-1)
-    return np.asarray(array.to_numpy(zero_copy_only=False))
+        numbers, values = list(vias.get(space, {})), list(reads.get(space, {}))
+        found = zip(numbers, engine.numbers(held[space], numbers), strict=True)
+        maps.gathers.update({(space, via): rows for via, rows in found})
+        columns = zip(values, engine.arrays(held[space], values), strict=True)
+        maps.columns.update({(space, content): array for content, array in columns})
 
 
 def _partitions(step: Step, engine: Engine, relation: object) -> Partitions:
@@ -235,80 +203,11 @@ def _partitions(step: Step, engine: Engine, relation: object) -> Partitions:
         for c, (_, desc, first) in zip(operation.order, operation.over.order, strict=True)
     )
     over = (f"PARTITION BY {', '.join(keys)} " if keys else "") + f"ORDER BY {order}"
-    position, upto = engine.arrays(
+    position, upto = engine.numbers(
         relation,
         [
             Content(f"row_number() OVER ({over}) - 1", "BIGINT"),
             Content(f"count(*) OVER ({over})", "BIGINT"),
         ],
     )
-    return Partitions(ids, groups.count, _row_numbers(position), _row_numbers(upto))
-
-
-def _groups(plan: Plan, space: int) -> Groups:
-    groups = plan.spaces[space]
-    assert isinstance(groups, Groups)
-    return groups
-
-
-def _demand(maps: RowMaps, rows: Ints) -> dict[int, Ints]:
-    """For each space the rows needed, ascending; spaces are visited after all that read them."""
-    plan = maps.plan
-    wanted: dict[int, list[Ints]] = {plan.output: [rows]}
-    demand: dict[int, Ints] = {}
-    for space in range(len(plan.spaces) - 1, -1, -1):
-        mine = _merged(wanted.get(space, []), maps.counts[space])
-        for key, split in maps.partitions.items():
-            if key[0] == space and len(mine) < maps.counts[space]:
-                mine = np.flatnonzero(_mark(split.ids[mine], split.count)[split.ids])
-        demand[space] = mine
-        for (of, via), index in maps.gathers.items():
-            if of == space:
-                picked = index[mine]
-                origin = plan.gathered[space, via]
-                wanted.setdefault(origin, []).append(picked[picked >= 0])
-        match plan.spaces[space]:
-            case Groups(source):
-                chosen = _mark(mine, maps.counts[space])
-                wanted.setdefault(source, []).append(np.flatnonzero(chosen[maps.groups[space]]))
-            case Stack(parts):
-                start = 0
-                for part in parts:
-                    stop = start + maps.counts[part]
-                    inside = mine[(mine >= start) & (mine < stop)] - start
-                    wanted.setdefault(part, []).append(inside)
-                    start = stop
-    return demand
-
-
-def _mark(rows: Ints, count: int) -> npt.NDArray[np.bool_]:
-    mask = np.zeros(count, dtype=bool)
-    mask[rows] = True
-    return mask
-
-
-def _merged(parts: list[Ints], count: int) -> Ints:
-    if not parts:
-        return np.empty(0, dtype=np.int64)
-    mask = np.zeros(count, dtype=bool)
-    for part in parts:
-        mask[part] = True
-    return np.flatnonzero(mask)
-
-
-def _renumbering(count: int, kept: Ints) -> Ints:
-    fresh: Ints = np.full(count + 1, -1, dtype=np.int32 if count < 2**31 else np.int64)
-    fresh[kept] = np.arange(len(kept))
-    return fresh  # the last entry stands for −1: no row
-
-
-def _renumber(index: Ints, fresh: Ints) -> Ints:
-    return fresh[index]
-
-
-def _restrict_partitions(parts: Partitions, kept: Ints) -> Partitions:
-    if len(kept) == len(parts.ids):
-        return parts
-    values, ids = np.unique(parts.ids[kept], return_inverse=True)
-    pick = [None if a is None else a[kept] for a in (parts.position, parts.upto)]
-    return Partitions(ids, len(values), *pick)
+    return Partitions(ids, groups.count, position, upto)

@@ -14,9 +14,10 @@ from relann.algebra.rowmaps import RowMaps
 from relann.errors import DataError
 from relann.models.splits import Numbers
 from relann.models.team import ALONE
-from relann.provenance.inputs import Inputs, Mask
+from relann.provenance.arrays import host
+from relann.provenance.inputs import Inputs, Known
 from relann.provenance.module import Batch, QueryModule
-from relann.provenance.slices import Slice, cut
+from relann.provenance.slices import Slice, cut, placed
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Part:
 
     batch: Batch
     rows: Tensor | None
-    valid: Mask | None
+    valid: Known | None
 
     @classmethod
     def bind(cls, module: QueryModule, part: Slice, inputs: Inputs | None = None) -> Part:
@@ -38,9 +39,8 @@ class Part:
         valid = batch.outputs[0][2]
         if part.rows is None:
             return cls(batch, None, valid)
-        rows = np.asarray(part.rows, dtype=np.int64)
-        asked = torch.from_numpy(rows).to(module.device)
-        return cls(batch, asked, None if valid is None else valid[rows])
+        known = None if valid is None else valid[host(part.rows)]
+        return cls(batch, part.rows.to(module.device), known)
 
     def scores(self, module: QueryModule) -> Tensor:
         """The prediction of each of the rows. Shape (rows, width)."""
@@ -53,12 +53,12 @@ class Part:
 
 
 class Sliced:
-    """Row maps to be cut again and again: what is encoded is encoded once."""
+    """Row maps to be cut again and again: copied to the model's device once, encoded once."""
 
     def __init__(self, module: QueryModule, maps: RowMaps) -> None:
         self.module = module
         self.maps = maps
-        self._bare = replace(maps, columns={}, kept={})
+        self._bare = placed(replace(maps, columns={}, kept={}), module.device)
 
     @cached_property
     def inputs(self) -> Inputs:
@@ -135,7 +135,7 @@ class Batches:
         return part
 
 
-def check_predicted(valid: Mask | None, split: str) -> None:
+def check_predicted(valid: Known | None, split: str) -> None:
     """DataError where a labelled row has no prediction to compare with."""
     if valid is not None and (missing := int((~valid).sum())):
         raise DataError(

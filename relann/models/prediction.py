@@ -22,7 +22,7 @@ from relann.models.splits import (
 )
 from relann.models.training import Trained
 from relann.provenance.devices import memory
-from relann.provenance.inputs import Mask
+from relann.provenance.inputs import Known
 from relann.provenance.slices import cut
 
 
@@ -118,7 +118,7 @@ def _scores(
     maps: RowMaps,
     rows: Numbers | None,
     batch_size: int | None,
-) -> tuple[Tensor, Mask | None]:
+) -> tuple[Tensor, Known | None]:
     """The prediction's numbers for output rows, and which are not NULL (None: all)."""
     if isinstance(trained, Boosted):
         return trained.scores(maps, rows), None

@@ -26,9 +26,9 @@ from relann.models.options import Options
 from relann.models.progress import progress
 from relann.models.splits import Numbers, labelled, output_column, prediction_step, split_rows
 from relann.models.team import ALONE, Team
+from relann.provenance.arrays import shared
 from relann.provenance.devices import chosen, deterministic, memory
 from relann.provenance.encoders import Encoders
-from relann.provenance.inputs import shared
 from relann.provenance.module import QueryModule
 from relann.provenance.parameters import arrays
 from relann.provenance.profile import profile

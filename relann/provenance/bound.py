@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from relann.algebra.engines.protocol import Ints
 from relann.algebra.plan import Gather, Plan
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.terms import Content, Key, Parameter
 from relann.provenance.devices import CPU
 from relann.provenance.encoders import Encoders
-from relann.provenance.inputs import Inputs, Mask, shared
+from relann.provenance.inputs import Inputs
 from relann.provenance.kernels.structures import Incidence, Index
-from relann.provenance.masks import Masks, seen
+from relann.provenance.masks import Mask, Masks, seen
 from relann.provenance.texts import Learner
 
 Values = list[Tensor | None]
@@ -54,7 +51,7 @@ class Surroundings:
 
     `stacks` are those of a `Slice`; `uses` counts how often the value of each step is read;
     `learners` are the text encoders trained with the model, by site; `device` is where its arrays
-    are, and every tensor that is made for it.
+    are, and `maps`, `inputs`, and every tensor that is made for it.
     """
 
     plan: Plan
@@ -67,15 +64,21 @@ class Surroundings:
     bound: list[Bound] = field(default_factory=list)
     masks: Masks = field(default_factory=Masks)
     incidences: dict[tuple[object, ...], Incidence] = field(default_factory=dict)
-    stacks: Mapping[int, Ints] = field(default_factory=dict)
+    stacks: Mapping[int, Tensor] = field(default_factory=dict)
     uses: Counter[int] = field(default_factory=Counter)
     indexes: dict[tuple[int, object, int], Index] = field(default_factory=dict)
     learners: Mapping[str, Learner] = field(default_factory=dict)
     device: torch.device = CPU
 
-    def tensor(self, array: npt.NDArray[Any]) -> Tensor:
-        """An array as a tensor where the model's are; on its own memory on the CPU."""
-        return shared(array).to(self.device)
+    def rows(self, space: int, via: Content) -> Tensor:
+        """For each row of a space the row gathered from, −1: none."""
+        found: Tensor = self.maps.gathers[space, via]
+        return found
+
+    def groups(self, space: int) -> Tensor:
+        """For each row of what a space groups its group."""
+        found: Tensor = self.maps.groups[space]
+        return found
 
     def count(self, step: int) -> int:
         """Rows of the space a step's value is over."""
@@ -98,7 +101,7 @@ class Surroundings:
             self.incidences[key] = make()
         return self.incidences[key]
 
-    def index(self, space: int, via: Content | Key, rows: Ints, sources: int) -> Index:
+    def index(self, space: int, via: Content | Key, rows: Tensor, sources: int) -> Index:
         """Which of so many source rows each row of a space picks, built once for each `via`."""
         key = (space, via, sources)
         if key not in self.indexes:
@@ -113,4 +116,4 @@ class Surroundings:
 
     def gathered(self, space: int, via: Content, source: int) -> Index:
         """Which rows of a step's value a row-number column of a space picks."""
-        return self.index(space, via, self.maps.gathers[space, via], self.count(source))
+        return self.index(space, via, self.rows(space, via), self.count(source))

@@ -54,7 +54,7 @@ class Vocabulary:
         """
         tables = []
         for parts in keys:
-            columns = {f"p{i}": _plain(a) for i, a in enumerate(parts)}
+            columns = {f"p{i}": plain(a) for i, a in enumerate(parts)}
             tables.append(pa.table(columns))
         try:
             values = pa.concat_tables(tables, promote_options="permissive")
@@ -85,7 +85,7 @@ class Vocabulary:
     @staticmethod
     def _codes(part: pa.Array, column: pa.ChunkedArray) -> tuple[Rows, Rows]:
         """Small numbers for the values of a part: those of the vocabulary, those met (−1: new)."""
-        part, values = _comparable(_plain(part), column.combine_chunks())
+        part, values = _comparable(plain(part), column.combine_chunks())
         distinct = pc.unique(values)
         return _positions(values, distinct), _positions(part, distinct)
 
@@ -121,7 +121,7 @@ def _paired(kept: Rows, kept_part: Rows, met: Rows, met_part: Rows) -> tuple[Row
     return kept.astype(np.int32), found.astype(np.int32)
 
 
-def _plain(array: pa.Array) -> pa.Array:
+def plain(array: pa.Array) -> pa.Array:
     """The array as one chunk of plain values; equal numbers are equal in all bits."""
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
@@ -277,53 +277,6 @@ def instants(array: pa.Array, content: Content) -> npt.NDArray[np.datetime64]:
     return np.where(known, times, np.datetime64("NaT", "us"))
 
 
-@dataclass(frozen=True)
-class Words:
-    """The words of texts: `text` and `bucket` of each word, and the distinct text of each row.
-
-    Texts are the distinct ones, so a text met twice is read once.
-    """
-
-    row_text: Rows
-    texts: int
-    text: Rows
-    bucket: Rows
-
-    @classmethod
-    def of(cls, array: pa.Array, buckets: int) -> Words:
-        """Runs of letters and digits in lower case, each hashed to one of `buckets`; NULL: none."""
-        coded = _plain(array).dictionary_encode(null_encoding="encode")
-        split = pc.split_pattern_regex(pc.utf8_lower(coded.dictionary.fill_null("")), GAPS)
-        words = pc.list_flatten(split).dictionary_encode()
-        text = pc.list_parent_indices(split).to_numpy(zero_copy_only=False)
-        code = words.indices.to_numpy(zero_copy_only=False)
-        distinct = words.dictionary
-        bucket = (_word_hashes(distinct) % np.uint64(buckets)).astype(np.int32)
-        kept = pc.not_equal(distinct, "").to_numpy(zero_copy_only=False)
-        said = kept[code] if len(code) else np.zeros(0, dtype=bool)
-        return cls(
-            coded.indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False),
-            len(coded.dictionary),
-            text[said].astype(np.int32),
-            bucket[code[said]] if len(code) else np.zeros(0, dtype=np.int32),
-        )
-
-    def take(self, rows: npt.NDArray[np.integer]) -> Words:
-        """The words of some rows, and of no other texts."""
-        used, row_text = np.unique(self.row_text[rows], return_inverse=True)
-        fresh = np.full(self.texts, -1, dtype=np.int32)
-        fresh[used] = np.arange(len(used), dtype=np.int32)
-        text = fresh[self.text]
-        said = text >= 0
-        return Words(row_text.astype(np.int32), len(used), text[said], self.bucket[said])
-
-
-def _word_hashes(words: pa.Array) -> npt.NDArray[np.uint64]:
-    """The last 64 bits of MD5 of each text, DuckDB's `md5_number_lower`: the same everywhere."""
-    digests = [hashlib.md5(w.encode(), usedforsecurity=False).digest() for w in words.to_pylist()]
-    return np.frombuffer(b"".join(digests), dtype="<u8")[1::2]
-
-
 def _text_hashes(texts: pa.Array) -> npt.NDArray[np.uint64]:
     """64 bits of BLAKE2b of each text: the same in every process, version and machine."""
     digests = [hashlib.blake2b(w.encode(), digest_size=8).digest() for w in texts.to_pylist()]
@@ -335,7 +288,7 @@ def hashes(array: pa.Array) -> npt.NDArray[np.uint64]:
 
     Equal whole numbers have equal hashes whatever their width.
     """
-    array = _plain(array)
+    array = plain(array)
     kind = array.type
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_temporal(kind):
         if not pa.types.is_temporal(kind):

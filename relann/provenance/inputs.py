@@ -12,15 +12,17 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from relann.algebra.engines.protocol import Ints
 from relann.algebra.plan import Plan, ProductSum, SegmentReduce, SparseProduct
 from relann.algebra.rowmaps import RowMaps, read_contents
 from relann.algebra.terms import Content, Encode, Key, Lift, Pretrained, Tokens, array_width
 from relann.errors import DataError
-from relann.provenance.encoders import Encoders, Rows, Words, keys, numbers
+from relann.provenance.arrays import shared
+from relann.provenance.encoders import Encoders, keys, numbers
+from relann.provenance.masks import Mask
 from relann.provenance.texts import Texts
+from relann.provenance.words import Words
 
-Mask = npt.NDArray[np.bool_]
+Known = npt.NDArray[np.bool_]
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -38,7 +40,7 @@ class Inputs:
     """
 
     dtype: torch.dtype
-    keys: dict[tuple[int, Key], Rows] = field(default_factory=dict)
+    keys: dict[tuple[int, Key], Tensor] = field(default_factory=dict)
     lifts: dict[tuple[int, Content], tuple[Tensor, Mask | None]] = field(default_factory=dict)
     codes: dict[tuple[int, Encode], Tensor] = field(default_factory=dict)
     words: dict[tuple[int, Content, int], Words] = field(default_factory=dict)
@@ -53,7 +55,7 @@ class Inputs:
             space, term = step.space, step.operation
             if (key := keys(step)) is not None and (space, key) not in out.keys:
                 parts = [maps.columns[space, p] for p in key.parts]
-                out.keys[space, key] = encoders.vocabularies[key.site].rows(parts)
+                out.keys[space, key] = shared(encoders.vocabularies[key.site].rows(parts))
             match term:
                 case Lift(content) if (space, content) not in out.lifts:
                     out.lifts[space, content] = lifted(maps.columns[space, content], content, dtype)
@@ -75,53 +77,53 @@ class Inputs:
         return out
 
     def to(self, device: torch.device) -> Inputs:
-        """The same with its tensors on a device; numbers of rows stay where they are."""
+        """The same on a device; tokens of texts stay where they are."""
         if device.type == "cpu":
             return self
         return replace(
             self,
-            lifts={k: (v.to(device), mask) for k, (v, mask) in self.lifts.items()},
+            keys={k: v.to(device) for k, v in self.keys.items()},
+            lifts={
+                k: (v.to(device), None if mask is None else mask.to(device))
+                for k, (v, mask) in self.lifts.items()
+            },
             codes={k: v.to(device) for k, v in self.codes.items()},
+            words={k: v.to(device) for k, v in self.words.items()},
             texts={k: v.to(device) for k, v in self.texts.items()},
+            filters={k: v.to(device) for k, v in self.filters.items()},
         )
 
-    def take(self, kept: Mapping[int, Ints]) -> Inputs:
-        """The inputs of some rows of each space, as `RowMaps.restrict` keeps them."""
+    def take(self, kept: Mapping[int, Tensor]) -> Inputs:
+        """The inputs of some rows of each space, as `slices.restricted` keeps them."""
 
-        def rows(entries: dict[K, V], pick: Callable[[V, Ints], V]) -> dict[K, V]:
+        def rows(entries: dict[K, V], pick: Callable[[V, Tensor], V]) -> dict[K, V]:
             return {k: pick(v, kept[k[0]]) for k, v in entries.items()}  # type: ignore[index]
 
         return Inputs(
             self.dtype,
-            rows(self.keys, lambda a, r: a[r]),
+            rows(self.keys, _taken),
             rows(self.lifts, lambda a, r: (_taken(a[0], r), _full(a[1], r))),
             rows(self.codes, _taken),
             rows(self.words, lambda w, r: w.take(r)),
             rows(self.texts, lambda t, r: t.take(r)),
-            rows(self.filters, lambda a, r: a[r]),
+            rows(self.filters, _taken),
         )
 
 
-def _taken(values: Tensor, rows: Ints) -> Tensor:
-    return values.index_select(0, shared(rows).to(values.device))
+def _taken(values: Tensor, rows: Tensor) -> Tensor:
+    return values.index_select(0, rows.to(values.device))
 
 
-def _full(mask: Mask | None, rows: Ints) -> Mask | None:
+def _full(mask: Mask | None, rows: Tensor) -> Mask | None:
     """The mask of some rows; None when it is true in all of them."""
-    if mask is None or (mask := mask[rows]).all():
+    if mask is None or bool((mask := _taken(mask, rows)).all()):
         return None
     return mask
 
 
-def shared(array: npt.NDArray[np.generic]) -> Tensor:
-    """The array as a tensor on the same memory, also where that is read-only."""
-    return torch.from_dlpack(np.ascontiguousarray(array))  # type: ignore[attr-defined]
-
-
 def truth(array: pa.Array) -> Mask:
     """Where a condition is true: neither false nor NULL."""
-    found: Mask = array.fill_null(False).to_numpy(zero_copy_only=False)
-    return found
+    return shared(array.fill_null(False).to_numpy(zero_copy_only=False))
 
 
 def lifted(array: pa.Array, content: Content, dtype: torch.dtype) -> tuple[Tensor, Mask | None]:
@@ -132,16 +134,17 @@ def lifted(array: pa.Array, content: Content, dtype: torch.dtype) -> tuple[Tenso
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else None
+    known = None if valid is None else shared(valid)
     width = array_width(content.type)
     if width is None:
         values = numbers(array, content)
         if valid is not None:
             values = np.where(valid, values, 0)
-        return shared(values[:, None]).to(dtype), valid
-    return _vectors(array, content, width, valid).to(dtype), valid
+        return shared(values[:, None]).to(dtype), known
+    return _vectors(array, content, width, valid).to(dtype), known
 
 
-def _vectors(array: pa.Array, content: Content, width: int, valid: Mask | None) -> Tensor:
+def _vectors(array: pa.Array, content: Content, width: int, valid: Known | None) -> Tensor:
     if not pa.types.is_fixed_size_list(array.type):
         array = array.cast(pa.list_(array.type.value_type, width))
     begin = array.offset * width

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from relann.algebra.engines.protocol import Ints
 from relann.algebra.plan import Plan, arguments
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.terms import Dropout
+from relann.provenance.arrays import host
 from relann.provenance.bound import Bound, Run, Surroundings, Values
 from relann.provenance.devices import CPU
 from relann.provenance.encoders import Encoders
-from relann.provenance.inputs import Inputs, Mask
+from relann.provenance.inputs import Inputs, Known
 from relann.provenance.parameters import Scope, generator_for, load, materialise
+from relann.provenance.slices import placed
 from relann.provenance.steps import bind_step
 from relann.provenance.texts import Learner
 
@@ -28,14 +29,15 @@ class Batch:
 
     program   (step, its run, steps whose values nothing reads afterwards)
     start     values that depend on no parameter, computed already
-    outputs   for each output value: its step, how to read it, which rows are not NULL (None: all)
+    outputs   for each output value: its step, how to read it, which rows are not NULL (None: all),
+              the last in the memory of the processor
     counts    rows of each space
     once      the steps whose values depend on no parameter
     """
 
     program: tuple[tuple[int, Run, tuple[int, ...]], ...]
     start: tuple[Tensor | None, ...]
-    outputs: tuple[tuple[int, Run, Mask | None], ...]
+    outputs: tuple[tuple[int, Run, Known | None], ...]
     counts: Mapping[int, int]
     once: Sequence[int]
 
@@ -43,9 +45,10 @@ class Batch:
 class QueryModule(Scope):
     """The network a plan is: its parameters, under the names they have in the query.
 
-    Its arrays are on `device`, and every tensor that a batch holds is; row maps stay in the memory
-    of the processor. Start values depend on `seed` and each parameter's name only; text encoders
-    that are trained start as they were pretrained. DataError where an encoder is not what it was.
+    Its arrays are on `device`, and every tensor that a batch holds is; row maps that are elsewhere
+    are copied there when they are bound. Start values depend on `seed` and each parameter's name
+    only; text encoders that are trained start as they were pretrained. DataError where an encoder
+    is not what it was.
     """
 
     def __init__(
@@ -90,14 +93,14 @@ class QueryModule(Scope):
             generator.manual_seed(generator_for(self._seed, name).initial_seed() + number)
 
     def inputs(self, maps: RowMaps) -> Inputs:
-        """The content the steps read, encoded; `Inputs.take` slices it along `RowMaps.restrict`."""
+        """The content the steps read, encoded; `Inputs.take` slices it along `cut`."""
         return Inputs.read(self.plan, maps, self.encoders, self.dtype).to(self.device)
 
     def bind(
         self,
         maps: RowMaps,
         inputs: Inputs | None = None,
-        stacks: Mapping[int, Ints] | None = None,
+        stacks: Mapping[int, Tensor] | None = None,
     ) -> Batch:
         """The steps bound to row maps: everything that does not change from epoch to epoch.
 
@@ -110,13 +113,13 @@ class QueryModule(Scope):
         """
         around = Surroundings(
             self.plan,
-            maps,
+            placed(maps, self.device),
             self.inputs(maps) if inputs is None else inputs,
             self.encoders,
             self._arrays,
             lambda: self.training,
             self._generators,
-            stacks=stacks or {},
+            stacks={s: rows.to(self.device) for s, rows in (stacks or {}).items()},
             uses=_uses(self.plan),
             learners=self._learners,
             device=self.device,
@@ -128,12 +131,12 @@ class QueryModule(Scope):
         return Batch(
             _program(around.bound, learned, ends),
             _folded(around.bound, constants, learned, ends),
-            tuple((k, around.wide(k), around.bound[k].valid) for k in ends),
+            tuple((k, around.wide(k), _known(around.bound[k].valid)) for k in ends),
             dict(maps.counts),
             constants,
         )
 
-    def forward(self, batch: Batch) -> list[tuple[Tensor, Mask | None]]:
+    def forward(self, batch: Batch) -> list[tuple[Tensor, Known | None]]:
         """The output's embedding columns in order: [rows, width], and which rows are not NULL.
 
         None means all. What a NULL row holds means nothing.
@@ -165,6 +168,10 @@ class QueryModule(Scope):
     def state(self) -> dict[str, Tensor]:
         """A copy of the parameters and running statistics, by name."""
         return {name: value.detach().clone() for name, value in self._arrays.items()}
+
+
+def _known(mask: Tensor | None) -> Known | None:
+    return None if mask is None else host(mask)
 
 
 def _uses(plan: Plan) -> Counter[int]:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from relann.algebra.engines.protocol import Ints
 from relann.algebra.plan import (
     Gather,
     Groups,
@@ -24,8 +20,8 @@ from relann.algebra.plan import (
 from relann.algebra.rowmaps import Partitions, partition_key
 from relann.algebra.terms import Apply, Content, Field, Lookup
 from relann.errors import PlanError
+from relann.provenance.arrays import shared
 from relann.provenance.bound import Bound, Run, Surroundings, Values
-from relann.provenance.inputs import Mask
 from relann.provenance.kernels.gathering import gather
 from relann.provenance.kernels.products import product_sum, weighted_sum
 from relann.provenance.kernels.reducing import (
@@ -37,7 +33,7 @@ from relann.provenance.kernels.reducing import (
     segment_sum,
 )
 from relann.provenance.kernels.structures import Incidence, Index, Products
-from relann.provenance.masks import of_both, picked, seen
+from relann.provenance.masks import Mask, of_both, picked, seen
 
 _REDUCE = {"sum": segment_sum, "avg": segment_mean, "min": segment_min, "max": segment_max}
 
@@ -46,7 +42,7 @@ def bind_gather(around: Surroundings, step: Step, operation: Gather) -> Bound:
     """Rows picked by number; a row of no number is NULL."""
     source = operation.source
     of = around.bound[source]
-    rows = around.maps.gathers[step.space, operation.via]
+    rows = around.rows(step.space, operation.via)
     valid = around.masks.shared(picked(of.valid, rows))
     if of.single:
         return Bound(lambda values: seen(values[source]), valid, single=True)
@@ -64,12 +60,12 @@ def bind_stacked(around: Surroundings, step: Step, operation: Stacked) -> Bound:
     if any(p.valid is not None for p in parts):
         counts = [around.count(s) for s in sources]
         masks = [
-            np.ones(n, dtype=bool) if p.valid is None else p.valid
+            torch.ones(n, dtype=torch.bool, device=around.device) if p.valid is None else p.valid
             for p, n in zip(parts, counts, strict=True)
         ]
-        valid = np.concatenate(masks)
+        valid = torch.cat(masks)
         if step.space in around.stacks:
-            valid = valid[around.stacks[step.space]]
+            valid = valid.index_select(0, around.stacks[step.space])
     places = around.stacks.get(step.space)
     if places is None:
         if sum(around.count(s) for s in sources) != around.maps.counts[step.space]:
@@ -82,11 +78,9 @@ def bind_stacked(around: Surroundings, step: Step, operation: Stacked) -> Bound:
 # -- groups ----------------------------------------------------------------------------------------
 
 
-def _kept(numbers: Ints, mask: Mask | None) -> Ints:
+def _kept(numbers: Tensor, mask: Mask | None) -> Tensor:
     """Row numbers, −1 where the mask does not hold."""
-    if mask is None:
-        return numbers
-    return np.where(mask, numbers, numbers.dtype.type(-1))
+    return numbers if mask is None else torch.where(mask, numbers, -1)
 
 
 def _grouped_space(around: Surroundings, step: Step) -> int:
@@ -103,7 +97,7 @@ def bind_reduce(around: Surroundings, step: Step, operation: SegmentReduce) -> B
     where = None if operation.where is None else around.inputs.filters[inner, operation.where]
     mask = around.masks.shared(of_both([of.valid, where]))
     rows, groups = around.maps.counts[inner], around.maps.counts[step.space]
-    ids, lone = around.maps.groups[step.space], None
+    ids, lone = around.groups(step.space), None
     if how in _REDUCE and (lone := around.lone_gather(source)) is not None:
         incidence = _picking(around, step, lone.source, lone.via, mask)  # no gathered row is made
     else:
@@ -111,7 +105,7 @@ def bind_reduce(around: Surroundings, step: Step, operation: SegmentReduce) -> B
             ("groups", step.space, id(mask)),
             lambda: Incidence.build(_kept(ids, mask), None, groups, rows),
         )
-    counts = incidence.counts
+    counts = shared(incidence.counts)
     if how == "count":
         return _fixed(around, counts)
     valid = around.masks.shared(counts > (1 if how == "stddev" else 0))
@@ -143,7 +137,7 @@ def _picking(
 ) -> Incidence:
     """Which rows of a step's value meet in each group, picked by a column of the rows grouped."""
     inner, sources = _grouped_space(around, step), around.count(source)
-    ids, rows = around.maps.groups[step.space], around.maps.gathers[inner, via]
+    ids, rows = around.groups(step.space), around.rows(inner, via)
     groups = around.maps.counts[step.space]
     return around.incidence(
         ("picking", step.space, via, sources, id(mask)),
@@ -174,7 +168,7 @@ def _table_sum(around: Surroundings, step: Step, source: int, mask: Mask | None)
         case _:
             return None
     vectors, rows = around.array(lookup.table), around.inputs.keys[inner, lookup.key]
-    ids, groups = around.maps.groups[step.space], around.maps.counts[step.space]
+    ids, groups = around.groups(step.space), around.maps.counts[step.space]
     incidence = around.incidence(
         ("table", step.space, lookup.key, id(mask)),
         lambda: Incidence.build(_kept(ids, mask), rows, groups, vectors.shape[0]),
@@ -189,11 +183,11 @@ def _table_sum(around: Surroundings, step: Step, source: int, mask: Mask | None)
     )
 
 
-def _column(around: Surroundings, numbers: npt.NDArray[Any]) -> Tensor:
-    return around.tensor(numbers).to(around.inputs.dtype)[:, None]
+def _column(around: Surroundings, numbers: Tensor) -> Tensor:
+    return numbers.to(around.inputs.dtype)[:, None]
 
 
-def _fixed(around: Surroundings, numbers: npt.NDArray[Any]) -> Bound:
+def _fixed(around: Surroundings, numbers: Tensor) -> Bound:
     """A value of width 1 that data alone decides; never NULL."""
     column = _column(around, numbers)
     return Bound(lambda values: column, constant=True, reads=())
@@ -202,8 +196,8 @@ def _fixed(around: Surroundings, numbers: npt.NDArray[Any]) -> Bound:
 def _deviation(around: Surroundings, source: int, incidence: Incidence) -> Run:
     """The sample's standard deviation of each group; 0, without gradient, where all are equal."""
     index = Index.build(_targets(incidence), incidence.n_targets)
-    degrees = np.maximum(incidence.counts - 1, 1)
-    share = _column(around, 1 / degrees)
+    degrees = (shared(incidence.counts) - 1).clamp(min=1)
+    share = _column(around, 1 / degrees.double())
     wide = around.wide(source)
 
     def run(values: Values) -> Tensor:
@@ -216,10 +210,11 @@ def _deviation(around: Surroundings, source: int, incidence: Incidence) -> Run:
     return run
 
 
-def _targets(incidence: Incidence) -> Ints:
+def _targets(incidence: Incidence) -> Tensor:
     """The target of each input row, −1 for a row of none."""
-    found = np.full(incidence.n_inputs, -1, dtype=incidence.offsets.dtype)
-    found[incidence.sources] = incidence.targets
+    sources, targets = shared(incidence.sources), shared(incidence.targets)
+    found = targets.new_full((incidence.n_inputs,), -1)
+    found[sources] = targets
     return found
 
 
@@ -229,12 +224,12 @@ def bind_product(around: Surroundings, step: Step, operation: SparseProduct) -> 
     inner = _grouped_space(around, step)
     of = around.bound[source]
     scale = None if weight is None else around.bound[weight]
-    rows = around.maps.gathers[inner, operation.via]
+    rows = around.rows(inner, operation.via)
     where = None if operation.where is None else around.inputs.filters[inner, operation.where]
     scaled = None if scale is None else scale.valid
     mask = around.masks.shared(of_both([picked(of.valid, rows), scaled, where]))
     incidence = _picking(around, step, source, operation.via, mask)
-    valid = around.masks.shared(incidence.counts > 0)
+    valid = around.masks.shared(shared(incidence.counts) > 0)
     x = around.wide(source)
     if weight is None:
         return Bound(lambda values: weighted_sum(x(values), None, incidence), valid, zeroed=True)
@@ -252,15 +247,15 @@ def bind_product_sum(around: Surroundings, step: Step, operation: ProductSum) ->
     inner = _grouped_space(around, step)
     where = None if operation.where is None else around.inputs.filters[inner, operation.where]
     sources = [source for source, _ in operation.factors]
-    rows = [around.maps.gathers[inner, via] for _, via in operation.factors]
+    rows = [around.rows(inner, via) for _, via in operation.factors]
     valid = [
         picked(around.bound[s].valid, numbers) for s, numbers in zip(sources, rows, strict=True)
     ]
     mask = of_both([*valid, where])
-    ids, groups = around.maps.groups[step.space], around.maps.counts[step.space]
+    ids, groups = around.groups(step.space), around.maps.counts[step.space]
     products = Products.build(_kept(ids, mask), rows, groups, [around.count(s) for s in sources])
     wide = [around.wide(s) for s in sources]
-    known = around.masks.shared(products.entries.counts > 0)
+    known = around.masks.shared(shared(products.entries.counts) > 0)
     return Bound(
         lambda values: product_sum([w(values) for w in wide], products), known, zeroed=True
     )
@@ -285,9 +280,9 @@ def bind_partition(around: Surroundings, step: Step, operation: Partition) -> Bo
     if how == "softmax":
         return Bound(lambda values: segment_softmax(wide(values), incidence), of.valid)
     if how == "count":
-        return _fixed(around, incidence.counts[parts.ids])
+        return _fixed(around, shared(incidence.counts).index_select(0, parts.ids))
     reduce, index = _REDUCE[how], Index.build(parts.ids, parts.count)
-    valid = around.masks.shared((incidence.counts > 0)[parts.ids])
+    valid = around.masks.shared((shared(incidence.counts) > 0).index_select(0, parts.ids))
     return Bound(lambda values: gather(reduce(wide(values), incidence), index), valid)
 
 
@@ -301,54 +296,62 @@ class _Order:
     last[r]   place of the last row that row r's window covers
     """
 
-    row: Ints
-    part: Ints
-    begin: Ints
-    last: Ints
+    row: Tensor
+    part: Tensor
+    begin: Tensor
+    last: Tensor
 
     @classmethod
     def of(cls, parts: Partitions) -> _Order:
         """From positions and windows within partitions."""
         if parts.position is None or parts.upto is None:
             raise PlanError("a running window needs the rows' order")
-        sizes = np.bincount(parts.ids, minlength=parts.count)
-        starts = np.cumsum(sizes) - sizes
-        begin = starts[parts.ids]
+        sizes = torch.bincount(parts.ids, minlength=parts.count)
+        begin = (sizes.cumsum(0) - sizes).index_select(0, parts.ids)
         place = begin + parts.position
-        row = np.empty(len(place), dtype=np.int64)
-        row[place] = np.arange(len(place))
-        return cls(row, parts.ids[row], begin[row], begin + parts.upto - 1)
+        row = _inverse(place)
+        ids = parts.ids.index_select(0, row)
+        return cls(row, ids, begin.index_select(0, row), begin + parts.upto - 1)
+
+
+def _inverse(places: Tensor) -> Tensor:
+    """Which row each place has, of a place for each row."""
+    found = torch.empty_like(places)
+    found[places] = torch.arange(len(places), dtype=found.dtype, device=found.device)
+    return found
 
 
 def _running(around: Surroundings, step: Step, source: int, how: str, order: _Order) -> Bound:
     """A reduction over the rows of the partition up to the row's last peer."""
     of, wide = around.bound[source], around.wide(source)
     rows = len(order.row)
-    known = np.ones(rows, dtype=bool) if of.valid is None else of.valid[order.row]
-    before = np.concatenate([[0], np.cumsum(known)])
-    first = np.empty(rows, dtype=np.int64)
+    if of.valid is None:
+        known = torch.ones(rows, dtype=torch.bool, device=around.device)
+    else:
+        known = of.valid.index_select(0, order.row)
+    upto = known.cumsum(0)  # known rows up to each place, it included
+    first = torch.empty_like(order.begin)
     first[order.row] = order.begin
-    counts = before[order.last + 1] - before[first]
+    before = torch.cat([upto.new_zeros(1), upto])
+    counts = before.index_select(0, order.last + 1) - before.index_select(0, first)
     if how == "count":
         return _fixed(around, counts)
     valid = around.masks.shared(counts > 0)
     sort = Index.build(_kept(order.row, known), rows)
     pick = Index.build(order.last, rows)
     if how in ("min", "max"):
-        longest = int((np.arange(rows) - order.begin).max(initial=-1)) + 1
-        sign, begin, there = (
-            (1 if how == "max" else -1),
-            around.tensor(order.begin),
-            around.tensor(known),
-        )
+        within = torch.arange(rows, device=around.device) - order.begin
+        longest = int(within.max()) + 1 if rows else 0
+        sign, begin = (1 if how == "max" else -1), order.begin
 
         def run(values: Values) -> Tensor:
             x = gather(wide(values), sort)
-            found = _leaders(sign * x.detach(), begin, there, longest)
+            found = _leaders(sign * x.detach(), begin, known, longest)
             return gather(x.gather(0, found), pick)
     else:
-        incidence = Incidence.build(order.part, None, int(order.part.max(initial=-1)) + 1, rows)
-        share = _column(around, 1 / np.maximum(counts, 1)) if how == "avg" else None
+        parts = int(order.part.max()) + 1 if rows else 0
+        incidence = Incidence.build(order.part, None, parts, rows)
+        share = _column(around, 1 / counts.clamp(min=1).double()) if how == "avg" else None
 
         def run(values: Values) -> Tensor:
             sums = gather(segment_cumsum(gather(wide(values), sort), incidence), pick)

@@ -1,20 +1,25 @@
-"""Row maps of some output rows, with what it takes to line them up again."""
+"""Row maps as tensors, and those of some output rows; all of it on the device the maps are on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
-import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
 
-from relann.algebra.engines.protocol import Ints
-from relann.algebra.plan import Stack
-from relann.algebra.rowmaps import RowMaps
+from relann.algebra.engines.protocol import Numbers
+from relann.algebra.plan import Groups, Stack
+from relann.algebra.rowmaps import Partitions, RowMaps
+from relann.provenance.arrays import host, places, shared
+from relann.provenance.devices import CPU
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Part of row maps.
+    """Part of row maps, as tensors.
 
     maps    the rows needed; `maps.kept` are their numbers in the whole
     rows    which rows of the part's output were asked for (None: all); partitions stay whole, so
@@ -24,17 +29,43 @@ class Slice:
     """
 
     maps: RowMaps
-    rows: Ints | None = None
-    stacks: Mapping[int, Ints] = field(default_factory=dict)
+    rows: Tensor | None = None
+    stacks: Mapping[int, Tensor] = field(default_factory=dict)
 
 
-def cut(maps: RowMaps, rows: Ints) -> Slice:
+def placed(maps: RowMaps, device: torch.device | None = None) -> RowMaps:
+    """The same maps as tensors on a device: on the memory they have if they are there already.
+
+    None: where they are.
+    """
+
+    def there(numbers: Numbers) -> Tensor:
+        found = shared(numbers)
+        return found if device is None else found.to(device)
+
+    return replace(
+        maps,
+        gathers={key: there(rows) for key, rows in maps.gathers.items()},
+        groups={space: there(ids) for space, ids in maps.groups.items()},
+        partitions={key: _each(parts, there) for key, parts in maps.partitions.items()},
+        kept={space: there(rows) for space, rows in maps.kept.items()},
+    )
+
+
+def _each(parts: Partitions, how: Callable[[Tensor], Tensor]) -> Partitions:
+    position, upto = (None if a is None else how(a) for a in (parts.position, parts.upto))
+    return replace(parts, ids=how(parts.ids), position=position, upto=upto)
+
+
+def cut(maps: RowMaps, rows: Numbers) -> Slice:
     """The part of whole row maps that the given output rows need (distinct, ascending)."""
-    part = replace(maps, kept={}).restrict(rows)
+    whole = placed(maps)
+    wanted = shared(rows).to(_device(whole))
+    part = restricted(whole, wanted)
     output = part.kept[maps.plan.output]
-    asked = None if len(output) == len(rows) else np.searchsorted(output, rows)
+    asked = None if len(output) == len(wanted) else torch.searchsorted(output, wanted)
     stacks = {
-        number: _places(maps, part, number, space.parts)
+        number: _places(whole, part, number, space.parts)
         for number, space in enumerate(maps.plan.spaces)
         if isinstance(space, Stack)
         and part.counts[number] != sum(part.counts[p] for p in space.parts)
@@ -42,13 +73,129 @@ def cut(maps: RowMaps, rows: Ints) -> Slice:
     return Slice(part, asked, stacks)
 
 
-def _places(maps: RowMaps, part: RowMaps, stack: int, parts: tuple[int, ...]) -> Ints:
+def _device(maps: RowMaps) -> torch.device:
+    """Where maps are; the CPU if there are none."""
+    ids = (parts.ids for parts in maps.partitions.values())
+    found = next(chain(maps.gathers.values(), maps.groups.values(), ids), None)
+    return CPU if found is None else found.device
+
+
+def _places(maps: RowMaps, part: RowMaps, stack: int, parts: tuple[int, ...]) -> Tensor:
     """Places of a stack's kept rows among the kept rows of its parts, which others need too."""
     found, begin, before = [], 0, 0
     rows = part.kept[stack]
     for space in parts:
-        inside = rows[(rows >= begin) & (rows < begin + maps.counts[space])] - begin
-        found.append(before + np.searchsorted(part.kept[space], inside))
-        begin += maps.counts[space]
-        before += part.counts[space]
-    return np.concatenate(found)
+        end = begin + maps.counts[space]
+        inside = rows.index_select(0, places((rows >= begin) & (rows < end))) - begin
+        found.append(before + torch.searchsorted(part.kept[space], inside))
+        begin, before = end, before + part.counts[space]
+    return torch.cat(found)
+
+
+# -- following rows down ---------------------------------------------------------------------------
+
+
+def restricted(maps: RowMaps, rows: Tensor) -> RowMaps:
+    """The maps of the given output rows (distinct, ascending) and all they need, renumbered.
+
+    Groups keep all their rows and partitions stay whole, so every value the given rows have is the
+    one they have in the full maps.
+    """
+    demand = _demand(maps, rows)
+    fresh = {s: _renumbering(maps.counts[s], d) for s, d in demand.items()}
+
+    def picked(numbers: Tensor, space: int) -> Tensor:
+        whole = len(demand[space]) == maps.counts[space]
+        return numbers if whole else numbers.index_select(0, demand[space])
+
+    def columns(values: pa.Array, space: int) -> pa.Array:
+        whole = len(demand[space]) == maps.counts[space]
+        return values if whole else values.take(pa.array(host(demand[space])))
+
+    return replace(
+        maps,
+        counts={space: len(kept) for space, kept in demand.items()},
+        gathers={
+            (space, via): fresh[maps.plan.gathered[space, via]].index_select(
+                0, picked(index, space) + 1
+            )
+            for (space, via), index in maps.gathers.items()
+        },
+        groups={
+            space: fresh[space][1:].index_select(0, picked(ids, _source(maps, space)))
+            for space, ids in maps.groups.items()
+        },
+        partitions={
+            key: parts if len(demand[key[0]]) == len(parts.ids) else _kept(parts, demand[key[0]])
+            for key, parts in maps.partitions.items()
+        },
+        columns={
+            (space, content): columns(values, space)
+            for (space, content), values in maps.columns.items()
+        },
+        kept=demand,
+    )
+
+
+def _source(maps: RowMaps, space: int) -> int:
+    groups = maps.plan.spaces[space]
+    assert isinstance(groups, Groups)
+    return groups.source
+
+
+def _demand(maps: RowMaps, rows: Tensor) -> dict[int, Tensor]:
+    """For each space the rows needed, ascending; spaces are visited after all that read them."""
+    plan, device = maps.plan, rows.device
+    # one place more for −1, which stands for none
+    wanted = {
+        space: torch.zeros(count + 1, dtype=torch.bool, device=device)
+        for space, count in maps.counts.items()
+    }
+    wanted[plan.output][rows] = True
+    demand: dict[int, Tensor] = {}
+    for space in range(len(plan.spaces) - 1, -1, -1):
+        mark, count = wanted[space][:-1], maps.counts[space]
+        mine = places(mark)
+        for (of, *_), parts in maps.partitions.items():
+            if of == space and len(mine) < count:
+                mark = _present(parts.ids.index_select(0, mine), parts.count)
+                mark = mark.index_select(0, parts.ids)
+                mine = places(mark)
+        demand[space] = mine
+        for (of, via), index in maps.gathers.items():
+            if of == space:
+                picked = index if len(mine) == count else index.index_select(0, mine)
+                wanted[plan.gathered[space, via]][picked] = True
+        match plan.spaces[space]:
+            case Groups(source):
+                wanted[source][:-1] |= mark.index_select(0, maps.groups[space])
+            case Stack(stacked):
+                start = 0
+                for part in stacked:
+                    stop = start + maps.counts[part]
+                    wanted[part][:-1] |= mark[start:stop]
+                    start = stop
+    return demand
+
+
+def _present(numbers: Tensor, count: int) -> Tensor:
+    """Which of so many numbers occur."""
+    mark = torch.zeros(count, dtype=torch.bool, device=numbers.device)
+    mark[numbers] = True
+    return mark
+
+
+def _renumbering(count: int, kept: Tensor) -> Tensor:
+    """For −1 and each row before, in that order, the row's number among those kept, −1: none."""
+    kind = torch.int32 if count < 2**31 else torch.int64
+    fresh = torch.full((count + 1,), -1, dtype=kind, device=kept.device)
+    fresh[kept + 1] = torch.arange(len(kept), dtype=kind, device=kept.device)
+    return fresh
+
+
+def _kept(parts: Partitions, rows: Tensor) -> Partitions:
+    """The partitions of some rows, numbered anew."""
+    picked = _each(parts, lambda numbers: numbers.index_select(0, rows))
+    present = _present(picked.ids, parts.count)
+    number = present.cumsum(0) - 1
+    return replace(picked, ids=number.index_select(0, picked.ids), count=int(present.sum()))

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -50,14 +49,13 @@ from relann.algebra.terms import (
     Tokens,
 )
 from relann.errors import DataError, PlanError
+from relann.provenance.arrays import places
 from relann.provenance.bound import Bound, Surroundings, Values
-from relann.provenance.encoders import Rows
-from relann.provenance.inputs import Mask
 from relann.provenance.kernels.gathering import gather, gathered_dot
 from relann.provenance.kernels.products import grouped_linear
 from relann.provenance.kernels.reducing import segment_mean
 from relann.provenance.kernels.structures import Incidence, Index
-from relann.provenance.masks import of_any, of_both, seen
+from relann.provenance.masks import Mask, of_any, of_both, seen
 from relann.provenance.norms import batch_norm
 from relann.provenance.parameters import running
 from relann.provenance.segments import (
@@ -197,7 +195,7 @@ def _apply(around: Surroundings, term: Apply) -> Bound:
     valid = of_both([around.bound[k].valid for k in numbers])
     single = all(around.bound[k].single for k in numbers)
     if term.operation in _UNBOUNDED and valid is not None:
-        known = around.tensor(valid)[:, None]
+        known = valid[:, None]
         one = torch.ones((), dtype=around.inputs.dtype, device=around.device)
 
         def safe(values: Values) -> Tensor:
@@ -287,10 +285,10 @@ def _linear_by_head(around: Surroundings, step: Step, term: Linear) -> Bound:
     return Bound(run_per, of.valid)
 
 
-def _by_head(sets: Rows, heads: int) -> Rows:
+def _by_head(sets: Tensor, heads: int) -> Tensor:
     """The set of each slice of each row, −1 for those of a row of no set."""
-    each = sets[:, None] * heads + np.arange(heads, dtype=sets.dtype)
-    return np.where(sets[:, None] < 0, sets.dtype.type(-1), each).reshape(-1)
+    each = sets[:, None] * heads + torch.arange(heads, dtype=sets.dtype, device=sets.device)
+    return torch.where(sets[:, None] < 0, -1, each).reshape(-1)
 
 
 def _scale(around: Surroundings, term: Scale) -> Bound:
@@ -318,7 +316,7 @@ def _learned(around: Surroundings, step: Step, term: Learned) -> Bound:
 
 def _sets(
     around: Surroundings, step: Step, key: Key, parameter: Parameter, valid: Mask | None
-) -> Rows:
+) -> Tensor:
     """Which set of a parameter each row takes; a NULL row may have none, −1.
 
     DataError for a key that has no set, naming it.
@@ -329,7 +327,7 @@ def _sets(
         if strange.any():
             parts = [around.maps.columns[step.space, p] for p in key.parts]
             vocabulary = around.encoders.vocabularies[key.site]
-            value = vocabulary.value(parts, int(np.flatnonzero(strange)[0]))
+            value = vocabulary.value(parts, int(places(strange)[0]))
             raise DataError(
                 f"`{parameter.name}` has one set for each {key} of the training rows, and none for "
                 f"{value}, which {int(strange.sum())} of {len(rows)} rows have"
@@ -444,7 +442,7 @@ def _coalesce(around: Surroundings, step: Step, numbers: Sequence[int]) -> Bound
     for number in reversed(used[:-1]):
         valid = around.bound[number].valid
         assert valid is not None
-        choices.append((number, around.tensor(valid)[:, None]))
+        choices.append((number, valid[:, None]))
     rows = around.maps.counts[step.space]
 
     def run(values: Values) -> Tensor:
@@ -485,7 +483,7 @@ def _norm(around: Surroundings, term: Norm) -> Bound:
         return _each(around, number, lambda x: functional.layer_norm(x, shape, scale, shift))
     of, wide, training = around.bound[number], around.wide(number), around.training
     mean, variance, steps = (around.arrays[n] for n in running(term))
-    rows = None if of.valid is None else around.tensor(np.flatnonzero(of.valid))
+    rows = None if of.valid is None else places(of.valid)
     return Bound(
         lambda values: batch_norm(
             wide(values), rows, scale, shift, mean, variance, steps, training()

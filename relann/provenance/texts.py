@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from relann.errors import DataError
+from relann.provenance.arrays import places, shared
 from relann.provenance.devices import CPU
 from relann.provenance.pretrained import TextEncoder, Tokens, load, run
 
 Floats32 = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int32]
 
 CACHED = 1 << 28
 """Bytes of vectors of frozen encoders that a process keeps."""
@@ -65,7 +65,7 @@ class Texts:
     `row_text` is the number of each row's text, −1 where it is NULL or blank.
     """
 
-    row_text: Rows
+    row_text: Tensor
     vectors: Tensor | None
     tokens: tuple[Tokens, ...] | None
 
@@ -84,7 +84,7 @@ class Texts:
             number.append(len(texts) if said else -1)
             texts += [text] if said else []
         codes = coded.indices.to_numpy(zero_copy_only=False)
-        rows = np.array(number, dtype=np.int32)[codes]
+        rows = shared(np.array(number, dtype=np.int32)[codes])
         if trained:
             return cls(rows, None, tuple(encoder.tokens(texts)))
         return cls(rows, torch.from_numpy(VECTORS.of(encoder, texts)).to(dtype), None)
@@ -95,21 +95,22 @@ class Texts:
         return len(held)
 
     def to(self, device: torch.device) -> Texts:
-        """The same with its vectors on a device."""
-        return self if self.vectors is None else replace(self, vectors=self.vectors.to(device))
+        """The same on a device; tokens stay where they are."""
+        vectors = None if self.vectors is None else self.vectors.to(device)
+        return replace(self, row_text=self.row_text.to(device), vectors=vectors)
 
-    def take(self, rows: npt.NDArray[np.integer]) -> Texts:
+    def take(self, rows: Tensor) -> Texts:
         """The texts of some rows, and no others."""
-        picked = self.row_text[rows]
-        used = np.unique(picked[picked >= 0])
-        fresh = np.full(len(self) + 1, -1, dtype=np.int32)  # the last entry stands for −1
-        fresh[used] = np.arange(len(used), dtype=np.int32)
+        picked = self.row_text.index_select(0, rows.to(self.row_text.device)) + 1
+        met = torch.zeros(len(self) + 1, dtype=torch.bool, device=picked.device)
+        met[picked] = True  # the first place stands for −1
+        used = places(met[1:])
+        fresh = torch.full((len(self) + 1,), -1, dtype=torch.int32, device=picked.device)
+        fresh[used + 1] = torch.arange(len(used), dtype=torch.int32, device=picked.device)
         return Texts(
-            fresh[picked],
-            None
-            if self.vectors is None
-            else self.vectors[torch.from_numpy(used).long().to(self.vectors.device)],
-            None if self.tokens is None else tuple(self.tokens[i] for i in used),
+            fresh.index_select(0, picked),
+            None if self.vectors is None else self.vectors.index_select(0, used),
+            None if self.tokens is None else tuple(self.tokens[i] for i in used.tolist()),
         )
 
 

@@ -227,6 +227,28 @@ def test_one_nan_is_as_good_as_another(engine: Engine) -> None:
         assert sorted(np.bincount(ids)) == [2, 2, 2]
 
 
+def test_row_numbers_are_whole_numbers_without_null(engine: Engine) -> None:
+    """Arrays that DLPack reads, −1 where NULL, of the types the database has."""
+    held = engine.rows(scan("edge", "src", "dst"), ["src", "dst"], ["dst"], {})
+    number = row_column(4)
+    leaf = Held(4, (Column("dst", type="INTEGER"), Column(number, type="INTEGER")))
+    node = Alias(scan("node", "id"), "n")
+    joined = Join(node, leaf, "left", Content('"n.id" = "dst"', "BOOLEAN"))
+    relation = engine.rows(joined, ["n.id", number], ["n.id", number], {4: held})
+    picked, ranked, none = engine.numbers(
+        relation,
+        [
+            column(number, "INTEGER"),
+            Content(f'row_number() OVER (ORDER BY "{number}")', "BIGINT"),
+            Content("CAST(NULL AS INTEGER)", "INTEGER"),
+        ],
+    )
+    assert np.from_dlpack(np.array(picked)).tolist() == [0, 1, 2, 2, 3, 3, -1]
+    assert (picked.dtype, ranked.dtype, none.dtype) == (np.int32, np.int64, np.int32)
+    assert sorted(ranked.tolist()) == list(range(1, 8)) and none.tolist() == [-1] * 7
+    assert engine.numbers(relation, []) == []
+
+
 def test_groups_are_numbered_by_their_first_rows(engine: Engine) -> None:
     """Of sorted and unsorted relations; the row map names every source row's group."""
     for order in ([], ["rel"]):

@@ -249,6 +249,33 @@ def test_more_than_the_memory_is_left_to_the_database(con: duckdb.DuckDBPyConnec
     assert engine.fallbacks == ["more than the memory of the device"]
 
 
+class Afar(pandas.Pandas):
+    """A library whose arrays cannot be had in the processor's memory once `closed`."""
+
+    closed = False
+
+    def to_host(self, array: Any) -> np.ndarray:
+        assert not self.closed, "an array leaves the library"
+        return super().to_host(array)
+
+
+def test_row_maps_stay_where_the_library_works(con: duckdb.DuckDBPyConnection) -> None:
+    """Groups and row numbers, with NULLs, are its own arrays."""
+    library = Afar()
+    engine = FrameEngine(con, library, "afar", fall_back=False)
+    relation = engine.rows(NODE, NODE.names, ["kind"], {})
+    library.closed = True
+    groups, ids = engine.groups(relation, ["kind"], {"n": typed(con, "count(*)")})
+    (numbers,) = engine.numbers(relation, [column("id", "INTEGER")])
+    library.closed = False
+    database = DuckDBEngine(con)
+    there = database.rows(NODE, NODE.names, ["kind"], {})
+    assert groups.count == database.groups(there, ["kind"], {})[0].count
+    (expected,) = database.numbers(there, [column("id", "INTEGER")])
+    assert (ids.dtype, numbers.dtype) == (np.int32, expected.dtype)
+    assert sorted(numbers.tolist()) == sorted(expected.tolist())
+
+
 def test_a_join_of_all_with_all_is_left_to_the_database(con: duckdb.DuckDBPyConnection) -> None:
     """Where it is large."""
     node = Join(Alias(NODE, "a"), Alias(scan("event"), "e"))

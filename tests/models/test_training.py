@@ -40,6 +40,7 @@ from relann.models.splits import split_rows
 from relann.models.training import fit
 from relann.provenance.inputs import Inputs
 from relann.provenance.module import QueryModule
+from relann.provenance.slices import placed, restricted
 from tests.models.test_options import given
 from tests.provenance.plans import A, Draft, G, K, X
 
@@ -390,7 +391,7 @@ def test_a_model_predicts_without_label_and_split() -> None:
 def test_an_empty_output_predicts_nothing() -> None:
     maps = graph()
     trained = fit(maps, options(epochs=1))
-    none = maps.restrict(np.array([], dtype=np.int64))
+    none = restricted(placed(maps), torch.empty(0, dtype=torch.int64))
     for size in (None, 5):
         table = predict(trained, none, batch_size=size)
         assert table.num_rows == 0

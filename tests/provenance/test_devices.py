@@ -1,13 +1,14 @@
 """What can be proven of other devices on a machine without one.
 
-A tensor that a batch makes on the wrong device is found with fake tensors: torch checks devices and
-computes nothing. The operations that other devices run are run here on the CPU, against the
-compiled ones.
+Row maps are bound and run on a device that is none (`tests.provenance.other_device`), which finds
+tensors on the wrong device, copies and waits. The operations that other devices run are run here on
+the CPU, against the compiled ones.
 """
 
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -16,39 +17,147 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor
 
 import relann.provenance
 from relann import connect
+from relann.algebra.rowmaps import Partitions
 from relann.errors import EngineError, QueryError
 from relann.models import training
+from relann.models.batches import Sliced
 from relann.provenance import devices
 from relann.provenance.encoders import Encoders
 from relann.provenance.kernels import operations, plain
-from relann.provenance.kernels.products import weighted_sum
-from relann.provenance.kernels.structures import Incidence
-from relann.provenance.module import QueryModule
+from relann.provenance.kernels.products import product_sum, weighted_sum
+from relann.provenance.kernels.structures import Incidence, Products
+from relann.provenance.module import Batch, QueryModule
+from relann.provenance.slices import cut, placed
+from tests.provenance.other_device import ELSEWHERE, Told, Watch, here
 from tests.provenance.plans import random_maps
 
-ELSEWHERE = torch.device("meta")
+
+def outcome(module: QueryModule, batch: Batch) -> list[Tensor]:
+    """Values and gradients of a forward and a backward pass."""
+    values = [value for value, _ in module(batch)]
+    learned = [v for v in values if v.requires_grad]
+    if learned:
+        torch.autograd.backward(learned, [torch.ones_like(v) for v in learned])
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    return [here(t) for t in (*values, *gradients)]
 
 
+@pytest.mark.parametrize("bags", [(), ("cpu", "meta")])
 @settings(max_examples=40)
-@given(st.integers(0, 2**32))
-def test_no_step_makes_a_tensor_elsewhere(seed: int) -> None:
-    """Random plans, forward and backward, where an operation on two devices raises."""
+@given(seed=st.integers(0, 2**32))
+def test_row_maps_elsewhere_are_bound_and_run_there(bags: tuple[str, ...], seed: int) -> None:
+    """Random plans, of which slices as well: the bits are those of the CPU, no row number comes
+    over, and an epoch neither copies nor waits."""
     maps = random_maps(seed)
     encoders = Encoders.fit(maps.plan, maps)
-    with (
-        FakeTensorMode(allow_non_fake_inputs=True),
-        mock.patch.object(plain, "_BAGS", ("meta",)),
-    ):
-        module = QueryModule(maps.plan, encoders, device=ELSEWHERE)
-        assert all(p.device == ELSEWHERE for p in module.state_dict().values())
-        for value, _ in module(module.bind(maps)):
-            assert value.device == ELSEWHERE
-            if value.requires_grad:
-                value.sum().backward(retain_graph=True)
+    random = np.random.default_rng(seed)
+    rows = np.flatnonzero(random.random(maps.counts[maps.plan.output]) < 0.7)
+    bare = replace(maps, columns={})
+    for part in (False, True):
+        found = []
+        for device in (devices.CPU, ELSEWHERE):
+            with (
+                mock.patch.object(operations, "COMPILED", ()),
+                mock.patch.object(plain, "_BAGS", bags),
+                Watch() as watch,
+            ):
+                module = QueryModule(maps.plan, encoders, device=device)
+                inputs, there = module.inputs(maps), placed(bare, device)
+                asked = torch.from_numpy(rows).to(device)
+                watch.told.forget()
+                if part:
+                    piece = cut(there, asked)
+                    batch = module.bind(piece.maps, inputs.take(piece.maps.kept), piece.stacks)
+                else:
+                    batch = module.bind(there, inputs)
+                assert not watch.told.came
+                assert {kind for kind, _ in watch.told.went} <= {torch.bool}  # NULLs of the output
+                masks = [valid for _, _, valid in batch.outputs]
+                outcome(module, batch)  # what only a gradient needs is built here
+                module.zero_grad()
+                watch.told.forget()
+                found.append([*outcome(module, batch), *masks])
+                assert watch.told == Told()
+        for one, other in zip(*found, strict=True):
+            assert one is other is None or np.array_equal(one, other, equal_nan=True)
+
+
+def test_products_elsewhere() -> None:
+    """Values and gradients of a sum of products, a factor of which is missing, as on the CPU."""
+    targets, rows = torch.tensor([1, 0, 1, 1, -1]), [
+        torch.tensor([0, 1, 1, -1, 0]), torch.tensor([2, 0, 2, 1, 1])
+    ]  # fmt: skip
+    found = []
+    for device in (devices.CPU, ELSEWHERE):
+        with mock.patch.object(operations, "COMPILED", ()), Watch() as watch:
+            products = Products.build(targets.to(device), [r.to(device) for r in rows], 3, [2, 3])
+            xs = [torch.arange(2.0 * n).view(n, 2).to(device).requires_grad_() for n in (2, 3)]
+            for _ in range(2):
+                watch.told.forget()
+                value = product_sum(xs, products)
+                value.backward(torch.ones_like(value))
+            assert watch.told == Told()
+            found.append([here(t) for t in (value, *(x.grad for x in xs))])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_row_maps_are_copied_once() -> None:
+    """From the processor to the model's device, each when it is bound; in slices never again."""
+    maps = random_maps(55)
+    arrays = [*maps.gathers.values(), *maps.groups.values()]
+    arrays += [a for p in maps.partitions.values() for a in (p.ids, p.position, p.upto)]
+    sizes = sorted(len(a) for a in arrays if a is not None and len(a))
+    assert sizes
+    with Watch() as watch:
+        module = QueryModule(maps.plan, Encoders.fit(maps.plan, maps), device=ELSEWHERE)
+        inputs = module.inputs(maps)
+        watch.told.forget()
+        module.bind(maps, inputs)
+        assert sorted(size for _, size in watch.told.came) == sizes
+        source = Sliced(module, maps)
+        _ = source.inputs
+        watch.told.forget()
+        for rows in (np.array([0]), np.array([0, 1])):
+            source.part(rows)
+        assert sorted(size for _, size in watch.told.came) == [1, 2]  # the rows asked for
+
+
+class Array:
+    """An array that only DLPack reads, as that of another library on its own device."""
+
+    def __init__(self, held: np.ndarray) -> None:
+        self.held = held
+        self.__dlpack__, self.__dlpack_device__ = held.__dlpack__, held.__dlpack_device__
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    def __array__(self, *_: object) -> np.ndarray:
+        raise AssertionError("numpy reads an array of another library")
+
+
+def test_an_engines_arrays_are_read_where_they_are() -> None:
+    """By DLPack, on their own memory, and by nothing else."""
+    maps = random_maps(55)
+    held = {key: Array(rows) for key, rows in maps.gathers.items()}
+    groups = {space: Array(ids) for space, ids in maps.groups.items()}
+    partitions = {
+        key: Partitions(Array(p.ids), p.count, *(None if a is None else Array(a)
+                                                 for a in (p.position, p.upto)))
+        for key, p in maps.partitions.items()
+    }  # fmt: skip
+    others = replace(maps, gathers=held, groups=groups, partitions=partitions)
+    for key, rows in placed(others).gathers.items():
+        assert rows.data_ptr() == maps.gathers[key].ctypes.data
+    module = QueryModule(maps.plan, Encoders.fit(maps.plan, maps))
+    rows = np.arange(maps.counts[maps.plan.output])
+    for whole in (others, cut(others, rows).maps):
+        module.bind(whole)
 
 
 @settings(max_examples=40)

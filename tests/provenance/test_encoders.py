@@ -10,6 +10,7 @@ from decimal import Decimal
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from relann.algebra.nodes import Scan
 from relann.algebra.plan import Plan, Rows, Step
@@ -21,12 +22,12 @@ from relann.provenance.encoders import (
     Period,
     Standard,
     Vocabulary,
-    Words,
     elapsed,
     hashes,
     instants,
     numbers,
 )
+from relann.provenance.words import Words
 
 X = column("x", "DOUBLE")
 T = column("t", "TIMESTAMP")
@@ -218,7 +219,7 @@ def test_words_are_runs_of_letters_and_digits_in_lower_case() -> None:
 
 def test_some_rows_of_words_are_the_words_of_those_rows() -> None:
     array = pa.array(["a b", "c", None, "a", "c d e"])
-    part = Words.of(array, 97).take(np.array([1, 2, 4]))
+    part = Words.of(array, 97).take(torch.tensor([1, 2, 4]))
     alone = Words.of(array.take(pa.array([1, 2, 4])), 97)
     for words in (part, alone):
         assert words.texts == 3
@@ -234,7 +235,8 @@ def test_no_text_has_no_words() -> None:
 def test_words_hash_alike_in_another_process() -> None:
     """Python's own hash of text differs from process to process."""
     code = (
-        "import pyarrow as pa; from relann.provenance.encoders import Words, hashes;"
+        "import pyarrow as pa; from relann.provenance.encoders import hashes;"
+        "from relann.provenance.words import Words;"
         "print(Words.of(pa.array(['alpha beta']), 1000).bucket.tolist(),"
         "hashes(pa.array(['a', None])).tolist())"
     )

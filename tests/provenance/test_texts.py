@@ -74,14 +74,14 @@ def test_null_and_blank_have_no_text_and_equal_texts_are_one(tmp_path: Path) -> 
     assert texts.row_text.tolist() == [0, -1, 1, -1, 0, -1]
     assert texts.vectors is not None
     np.testing.assert_array_equal(texts.vectors.numpy(), vectors(encoder.name, ["b", "a"]))
-    part = texts.take(np.array([1, 2]))
+    part = texts.take(torch.tensor([1, 2]))
     assert part.row_text.tolist() == [-1, 0]
     assert part.vectors is not None and torch.equal(part.vectors, texts.vectors[1:])
     blank = Texts.of(pa.array([None, ""], pa.string()), encoder, False, torch.float64)
     assert len(blank) == 0 and blank.row_text.tolist() == [-1, -1]
-    assert len(blank.take(np.array([0]))) == 0
+    assert len(blank.take(torch.tensor([0]))) == 0
     tokens = Texts.of(column, encoder, True, torch.float32)
-    assert len(tokens) == 2 and len(tokens.take(np.array([0, 4]))) == 1
+    assert len(tokens) == 2 and len(tokens.take(torch.tensor([0, 4]))) == 1
 
 
 def test_the_cache_is_bounded_and_keeps_what_was_asked_for_last(tmp_path: Path) -> None:

@@ -138,6 +138,10 @@ class DuckDBEngine:
             fresh[c] if c.field is None else _array(source.table.column(c.field)) for c in contents
         ]
 
+    def numbers(self, source: ArrowRelation, contents: Sequence[Content]) -> list[Ints]:
+        """See `Engine.numbers`."""
+        return [whole_numbers(a) for a in self.arrays(source, contents)]
+
     def remarks(self, plan: Plan) -> list[str]:
         """See `Engine.remarks`: none."""
         return []
@@ -255,6 +259,13 @@ def _any_nested(source: ArrowRelation, keys: Sequence[str]) -> bool:
 
 def _array(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def whole_numbers(array: pa.Array) -> Ints:
+    """An Arrow array as numpy's, −1 where NULL; on the same memory if nothing is."""
+    if array.null_count:
+        array = array.fill_null(-1)
+    return np.asarray(array.to_numpy(zero_copy_only=False))
 
 
 def _one_chunk(table: pa.Table) -> pa.Table:

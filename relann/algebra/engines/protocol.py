@@ -16,6 +16,10 @@ from relann.algebra.terms import Content
 
 Ints = npt.NDArray[np.integer[Any]]
 
+Numbers = Any
+"""Whole numbers, one for each row, where the engine works: an array of one dimension that has
+`__dlpack__`, so that it is read where it is. On the processor numpy's."""
+
 
 class Relation(Protocol):
     """Materialised rows, numbered 0 … count−1, in whatever form the engine likes."""
@@ -50,7 +54,7 @@ class Engine(Protocol):
 
     def groups(
         self, source: Any, keys: Sequence[str], aggregates: Mapping[str, Content]
-    ) -> tuple[Any, Ints]:
+    ) -> tuple[Any, Numbers]:
         """One row per distinct `keys` (NULLs equal; one row in all without keys), with aggregates.
 
         Also the group of every source row. Groups are numbered in the order of their first row.
@@ -61,6 +65,9 @@ class Engine(Protocol):
 
     def arrays(self, source: Any, contents: Sequence[Content]) -> list[pa.Array]:
         """Each expression for every row of the relation, in row order."""
+
+    def numbers(self, source: Any, contents: Sequence[Content]) -> list[Numbers]:
+        """Each expression, a whole number, for every row, in row order; NULL is −1."""
 
     def remarks(self, plan: Plan) -> list[str]:
         """What EXPLAIN says of how the engine runs a plan, a line each; the database's own, none.

@@ -361,6 +361,11 @@ class ReferenceEngine:
         """See `Engine.arrays`."""
         return [to_arrow(values(c, source.rows), c.type) for c in contents]
 
+    def numbers(self, source: DictRelation, contents: Sequence[Content]) -> list[Ints]:
+        """See `Engine.numbers`."""
+        arrays = self.arrays(source, contents)
+        return [np.asarray(a.fill_null(-1).to_numpy(zero_copy_only=False)) for a in arrays]
+
     def remarks(self, plan: Plan) -> list[str]:
         """See `Engine.remarks`: none."""
         return []

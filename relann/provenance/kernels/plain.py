@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
@@ -78,7 +77,7 @@ def _bags(x: Tensor, weight: Tensor | None, incidence: Incidence) -> Tensor:
 
 def product_sum(x: Tensor, products: Products) -> Tensor:
     targets = products.entries.on(x.device)["targets"]
-    picks = torch.from_numpy(products.picks.astype(np.int64)).to(x.device)
+    picks = products.on(x.device)
     product = x.index_select(0, picks[:, 0])
     for p in range(1, picks.shape[1]):
         product = product * x.index_select(0, picks[:, p])
@@ -124,7 +123,7 @@ def cumsum(x: Tensor, incidence: Incidence) -> Tensor:
     rows = x.index_select(0, maps["order"])
     exact = rows if x.device.type == "mps" else rows.double()
     running = torch.cat([exact.new_zeros(1, x.shape[1]), exact.cumsum(0)])
-    starts = torch.from_numpy(incidence.offsets.astype(np.int64)).to(x.device)[maps["targets"]]
+    starts = maps["offsets"].index_select(0, maps["targets"])
     sums = (running[1:] - running.index_select(0, starts)).to(x.dtype)
     return torch.zeros_like(x).index_copy(0, maps["order"], sums)
 
@@ -133,7 +132,7 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor | None, sets: Inciden
     maps = sets.on(x.device)
     rows = x.index_select(0, maps["order"])
     made = [rows.new_zeros(0, weight.shape[2])]
-    made += [rows[begin:end] @ weight[s] for s, begin, end in sets.nonempty()]
+    made += [rows[begin:end] @ weight[s] for s, begin, end in sets.nonempty]
     out = torch.cat(made)
     if bias is not None:
         out = out + bias.index_select(0, maps["targets"])

@@ -199,7 +199,7 @@ class _GroupedLinear(Function):
         wants_x, wants_weight = ctx.needs_input_grad[:2]
         ctx.save_for_backward(sorted_x if wants_weight else None, weight if wants_x else None)
         out = empty(sets.n_entries, weight.shape[2], x)
-        for s, begin, end in sets.nonempty():
+        for s, begin, end in sets.nonempty:
             if bias is None:
                 torch.mm(sorted_x[begin:end], weight[s], out=out[begin:end])
             else:
@@ -214,13 +214,13 @@ class _GroupedLinear(Function):
         to_x = to_weight = to_bias = None
         if weight is not None:
             to_x = empty(sets.n_entries, weight.shape[1], grad)
-            for s, begin, end in sets.nonempty():
+            for s, begin, end in sets.nonempty:
                 torch.mm(sorted_grad[begin:end], weight[s].t(), out=to_x[begin:end])
             if sets.order is not None:
                 to_x = rows_at(to_x, sets.inverse)
         if x is not None:
             to_weight = grad.new_zeros(sets.n_targets, x.shape[1], grad.shape[1])
-            for s, begin, end in sets.nonempty():
+            for s, begin, end in sets.nonempty:
                 torch.mm(x[begin:end].t(), sorted_grad[begin:end], out=to_weight[s])
         if ctx.needs_input_grad[2]:
             to_bias = summed(grad, None, sets.picks, sets)

@@ -33,8 +33,7 @@ def segment_mean(
     """Mean of each target's source rows; an empty target is 0."""
     expect("x", x, incidence.n_sources)
     if not compiled(x):
-        share = torch.from_numpy(incidence.inverse_counts).to(x.dtype).to(x.device)
-        return plain.weighted_sum(x, None, incidence) * share
+        return plain.weighted_sum(x, None, incidence) * incidence.shares(x)
     return apply(_Mean, x, incidence)
 
 
@@ -96,14 +95,13 @@ class _Mean(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, incidence: Incidence) -> Tensor:
         ctx.incidence = incidence
-        share = torch.from_numpy(incidence.inverse_counts).to(x.dtype)
-        return summed(x, None, incidence.picks, incidence).mul_(share)
+        return summed(x, None, incidence.picks, incidence).mul_(incidence.shares(x))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
         turned = ctx.incidence.transposed
-        share = torch.from_numpy(ctx.incidence.inverse_counts).to(grad.dtype)
+        share = ctx.incidence.shares(grad)
         return summed(grad, share, turned.sources, turned), None
 
 

@@ -1,4 +1,8 @@
-"""Row maps as the loops walk them, with their transposes."""
+"""Row maps as the loops walk them, with their transposes.
+
+A structure is where the row numbers it is built from are: on the CPU numpy arrays, made and walked
+by compiled loops, on other devices int64 tensors, made and read by torch's own operations.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,8 @@ from relann.provenance.kernels.rowwise import rows_at
 from relann.provenance.kernels.threads import SERIAL, chunk_count, workers
 
 IntArray = npt.NDArray[np.integer[Any]] | Tensor
+Numbers = Any
+"""Numpy's array on the CPU, a tensor elsewhere."""
 
 PADDED = 64  # rows of the largest set up to which sets of unequal size become one batch
 
@@ -32,13 +38,13 @@ class Incidence:
     """Which source rows meet in each target row, grouped by target (CSR).
 
     Entry e of target t, offsets[t] ≤ e < offsets[t+1], stands for source row sources[e] and for
-    the input pair order[e]; `order` is None if the input already came sorted and whole. Arrays are
-    int32 where sizes allow and must not be written to.
+    the input pair order[e]; `order` is None if the input already came sorted and whole. Arrays must
+    not be written to; on the CPU they are int32 where sizes allow.
     """
 
-    offsets: Array
-    sources: Array
-    order: Array | None
+    offsets: Numbers
+    sources: Numbers
+    order: Numbers | None
     n_sources: int
     n_targets: int
     n_inputs: int
@@ -63,9 +69,7 @@ class Incidence:
         values = None
         if sources is not None:
             values = _checked(sources, n_sources, kind)
-            missing = values < 0
-            if missing.any():
-                keys = np.where(missing, kind(-1), keys)
+            keys = _left_out(keys, values < 0)
         offsets, placed, order = _grouped(keys, values, None, n_targets)
         return cls(offsets, placed, order, n_sources, n_targets, n_inputs)
 
@@ -80,15 +84,19 @@ class Incidence:
         return len(self.sources) == self.n_inputs
 
     @cached_property
-    def counts(self) -> Array:
+    def counts(self) -> Numbers:
         """Entries of each target, [targets]."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     @cached_property
-    def targets(self) -> Array:
+    def targets(self) -> Numbers:
         """Target row of each entry, [entries]."""
+        if isinstance(self.counts, Tensor):
+            every = torch.arange(self.n_targets, device=self.counts.device)
+            return every.repeat_interleave(self.counts, output_size=self.n_entries)
         return np.repeat(np.arange(self.n_targets, dtype=self.offsets.dtype), self.counts)
 
+    @cached_property
     def nonempty(self) -> list[tuple[int, int, int]]:
         """(target, first entry, last entry + 1) of the targets that have entries."""
         bounds = self.offsets.tolist()
@@ -139,10 +147,20 @@ class Incidence:
         return no_elements(self.offsets) if self.order is None else self.order
 
     @cached_property
-    def inverse_counts(self) -> Array:
-        """1 / entries of each target, 0 for an empty one, [targets, 1], float64."""
-        counts = self.counts.astype(np.float64)
-        return np.divide(1.0, counts, out=np.zeros_like(counts), where=counts > 0)[:, None]
+    def _shares(self) -> dict[tuple[torch.device, torch.dtype], Tensor]:
+        return {}
+
+    def shares(self, like: Tensor) -> Tensor:
+        """1 / entries of each target, 0 for an empty one, [targets, 1]; device and type of `like`.
+
+        Divided in float64, whatever the type.
+        """
+        place = like.device, like.dtype
+        if place not in self._shares:
+            counts = torch.as_tensor(self.counts).double()
+            share = torch.where(counts > 0, 1 / counts, 0.0)[:, None]
+            self._shares[place] = share.to(like.dtype).to(like.device)
+        return self._shares[place]
 
     @cached_property
     def _bounds(self) -> dict[tuple[int, bool], list[int]]:
@@ -204,16 +222,14 @@ class Incidence:
     def on(self, device: torch.device) -> dict[str, Tensor]:
         """As int64 tensors on a device: targets, sources, offsets, order (all rows, if None)."""
         if device not in self._tensors:
-            order = np.arange(self.n_entries) if self.order is None else self.order
-            arrays = {
-                "targets": self.targets,
-                "sources": self.sources,
-                "order": order,
-                "offsets": self.offsets,
-            }
-            self._tensors[device] = {
-                name: torch.from_numpy(a.astype(np.int64)).to(device) for name, a in arrays.items()
-            }
+            arrays = {"targets": self.targets, "sources": self.sources, "offsets": self.offsets}
+            made = {name: _tensor(array, device) for name, array in arrays.items()}
+            made["order"] = (
+                torch.arange(self.n_entries, device=device)
+                if self.order is None
+                else _tensor(self.order, device)
+            )
+            self._tensors[device] = made
         return self._tensors[device]
 
 
@@ -261,7 +277,7 @@ class Padding:
 class Index:
     """Which source row each row reads; −1: none. Its transpose, for gradients, is made once."""
 
-    rows: Array
+    rows: Numbers
     n_sources: int
     identity: bool
 
@@ -269,10 +285,7 @@ class Index:
     def build(cls, rows: IntArray, n_sources: int) -> Index:
         """The index with these numbers. Raises PlanError if one is out of range."""
         checked = _checked(rows, n_sources, _index_type(len(rows), n_sources))
-        identity = len(checked) == n_sources and bool(
-            (checked == np.arange(n_sources, dtype=checked.dtype)).all()
-        )
-        return cls(checked, n_sources, identity)
+        return cls(checked, n_sources, len(checked) == n_sources and _are_places(checked))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -300,7 +313,7 @@ class Index:
     def on(self, device: torch.device) -> Tensor:
         """The numbers as an int64 tensor on a device."""
         if device not in self._tensors:
-            self._tensors[device] = torch.from_numpy(self.rows.astype(np.int64)).to(device)
+            self._tensors[device] = _tensor(self.rows, device)
         return self._tensors[device]
 
 
@@ -313,7 +326,7 @@ class Products:
     """
 
     entries: Incidence
-    picks: Array
+    picks: Numbers
     first: tuple[int, ...]
     n_rows: int
 
@@ -326,43 +339,112 @@ class Products:
         kind = _index_type(len(targets), n_targets, int(sizes[-1]))
         keys = _checked(targets, n_targets, kind)
         checked = [_checked(r, n, kind) for r, n in zip(rows, n_sources, strict=True)]
-        missing = np.logical_or.reduce([r < 0 for r in checked])
-        if missing.any():
-            keys = np.where(missing, kind(-1), keys)
+        for numbers in checked:
+            keys = _left_out(keys, numbers < 0)
         entries = Incidence.build(keys, None, n_targets, len(keys))
-        picks = np.empty((entries.n_entries, len(rows)), dtype=kind)
-        for p, (numbers, first) in enumerate(zip(checked, sizes, strict=False)):
-            picks[:, p] = (numbers if entries.order is None else numbers[entries.order]) + first
-        return cls(entries, picks, tuple(map(int, sizes[:-1])), int(sizes[-1]))
+        first = tuple(map(int, sizes[:-1]))
+        columns = [
+            (numbers if entries.order is None else numbers[entries.order]) + begin
+            for numbers, begin in zip(checked, first, strict=True)
+        ]
+        elsewhere = isinstance(keys, Tensor)
+        picks = torch.stack(columns, 1) if elsewhere else np.stack(columns, 1)
+        return cls(entries, picks, first, int(sizes[-1]))
 
     @cached_property
     def readers(self) -> Incidence:
         """The places, e · factors + p, that read each source row."""
         return Incidence.build(self.picks.reshape(-1), None, self.n_rows, self.picks.size)
 
+    @cached_property
+    def _tensors(self) -> dict[torch.device, Tensor]:
+        return {}
+
+    def on(self, device: torch.device) -> Tensor:
+        """`picks` as an int64 tensor on a device."""
+        if device not in self._tensors:
+            self._tensors[device] = _tensor(self.picks, device)
+        return self._tensors[device]
+
 
 def _index_type(*sizes: int) -> type[np.int32] | type[np.int64]:
     return np.int32 if max(sizes) < 2**31 - 64 else np.int64
 
 
-def _checked(numbers: IntArray, limit: int, kind: type[np.int32] | type[np.int64]) -> Array:
-    """Row numbers as a writable contiguous array of the type, each in −1..limit−1."""
-    array = numbers.numpy(force=True) if isinstance(numbers, Tensor) else np.asarray(numbers)
-    if array.ndim != 1 or (array.dtype.kind not in "iu" and len(array)):
+def _checked(numbers: IntArray, limit: int, kind: type[np.int32] | type[np.int64]) -> Numbers:
+    """Row numbers where they are, each in −1..limit−1.
+
+    On the CPU a contiguous array of the type, on the same memory if it is one; elsewhere int64.
+    """
+    array: Numbers = numbers
+    if not isinstance(numbers, Tensor):
+        array = np.asarray(numbers)
+    elif numbers.device.type == "cpu":
+        array = numbers.numpy(force=True)
+    elsewhere = isinstance(array, Tensor)
+    whole = array.dtype in _WHOLE if elsewhere else array.dtype.kind in "iu"
+    if array.ndim != 1 or (not whole and len(array)):
         raise PlanError(f"row numbers are {array.ndim}-dimensional {array.dtype}")
     if len(array) and (array.min() < -1 or array.max() >= limit):
         raise PlanError(f"row numbers {array.min()}…{array.max()} are not within -1…{limit - 1}")
-    return np.require(array, kind, ["C", "W", "A"])
+    return array.long() if elsewhere else np.require(array, kind, ["C", "W", "A"])
+
+
+_WHOLE = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
+
+
+def _left_out(keys: Numbers, missing: Numbers) -> Numbers:
+    """The keys, −1 where something is missing."""
+    if isinstance(keys, Tensor):
+        return keys.masked_fill(missing, -1)
+    return np.where(missing, keys.dtype.type(-1), keys) if missing.any() else keys
+
+
+def _are_places(numbers: Numbers) -> bool:
+    """Whether they are 0, 1, 2, …"""
+    if isinstance(numbers, Tensor):
+        return torch.equal(numbers, torch.arange(len(numbers), device=numbers.device))
+    return bool((numbers == np.arange(len(numbers), dtype=numbers.dtype)).all())
+
+
+def _tensor(numbers: Numbers, device: torch.device) -> Tensor:
+    if isinstance(numbers, Tensor):
+        return numbers.to(device)
+    return torch.from_numpy(numbers.astype(np.int64)).to(device)
 
 
 def _grouped(
-    keys: Array, values: Array | None, labels: Array | None, n_keys: int
-) -> tuple[Array, Array, Array | None]:
-    """(offsets, sources, order) of a stable counting sort by key; entries of key −1 are left out.
+    keys: Numbers, values: Numbers | None, labels: Numbers | None, n_keys: int
+) -> tuple[Numbers, Numbers, Numbers | None]:
+    """(offsets, sources, order) of a stable sort by key; entries of key −1 are left out.
 
     sources = values (None: positions) and order = labels (None: positions) of the entries; order
     is None where that would be all positions as they are.
     """
+    if isinstance(keys, Tensor):
+        return _sorted(keys, values, labels, n_keys)
+    return _counted(keys, values, labels, n_keys)
+
+
+def _sorted(
+    keys: Tensor, values: Tensor | None, labels: Tensor | None, n_keys: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """`_grouped` by torch's operations."""
+    ascending, place = keys.sort(stable=True)
+    bounds = torch.arange(n_keys + 1, device=keys.device)
+    offsets = torch.searchsorted(ascending, bounds)
+    missing = int(offsets[0])  # those of −1 come first
+    offsets, place = offsets - missing, place[missing:]
+    if not missing and _are_places(place):
+        return offsets, place if values is None else values, labels
+    pick = [place if a is None else a.index_select(0, place) for a in (values, labels)]
+    return offsets, pick[0], pick[1]
+
+
+def _counted(
+    keys: Array, values: Array | None, labels: Array | None, n_keys: int
+) -> tuple[Array, Array, Array | None]:
+    """`_grouped` by counting, in compiled loops."""
     kind, none = keys.dtype, no_elements(keys)
     threads = max(1, min(torch.get_num_threads(), len(keys) // (4 * n_keys + SERIAL)))
     edges = np.array([len(keys) * p // threads for p in range(threads + 1)])

@@ -15,6 +15,7 @@ from relann.algebra.plan import (
 )
 from relann.algebra.terms import Apply, Constant, Field, Lookup
 from relann.errors import PlanError
+from relann.provenance.arrays import host
 from relann.provenance.semirings.semiring import Semiring
 from relann.provenance.slices import Slice
 
@@ -47,7 +48,7 @@ def _value(
     rows = plan.rows_of(step)
 
     def summed(of: Values) -> Values:
-        return semiring.sums(of, maps.groups[step.space], maps.counts[step.space])
+        return semiring.sums(of, host(maps.groups[step.space]), maps.counts[step.space])
 
     match step.operation:
         case Lookup() as lookup:
@@ -57,16 +58,16 @@ def _value(
         case Apply("mul", (Field(left), Field(right))):
             return semiring.products(values[int(left[1:])], values[int(right[1:])])
         case Gather(source, via):
-            return semiring.take(values[source], maps.gathers[rows, via])
+            return semiring.take(values[source], host(maps.gathers[rows, via]))
         case SegmentReduce(source, "sum", None):
             return summed(values[source])
         case SparseProduct(source, via, weight, None):
-            product = semiring.take(values[source], maps.gathers[rows, via])
+            product = semiring.take(values[source], host(maps.gathers[rows, via]))
             if weight is not None:
                 product = semiring.products(product, values[weight])
             return summed(product)
         case ProductSum(factors, None):
-            taken = [semiring.take(values[s], maps.gathers[rows, via]) for s, via in factors]
+            taken = [semiring.take(values[s], host(maps.gathers[rows, via])) for s, via in factors]
             product = taken[0]
             for factor in taken[1:]:
                 product = semiring.products(product, factor)
@@ -74,5 +75,5 @@ def _value(
         case Stacked(sources):
             whole = semiring.stacked([values[s] for s in sources])
             places = part.stacks.get(step.space)
-            return whole if places is None else semiring.take(whole, places)
+            return whole if places is None else semiring.take(whole, host(places))
     raise PlanError(f"no semiring computes {step.operation} of {plan.spaces[step.space]}")

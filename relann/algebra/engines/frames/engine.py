@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from relann.algebra.engines.duckdb import ArrowRelation, DuckDBEngine
+from relann.algebra.engines.duckdb import ArrowRelation, DuckDBEngine, whole_numbers
 from relann.algebra.engines.frames import joins
 from relann.algebra.engines.frames.expressions import Expressions
 from relann.algebra.engines.frames.keys import (
@@ -29,11 +29,12 @@ from relann.algebra.engines.frames.vectors import (
     Vector,
     from_arrow,
     nothing,
+    numbers,
     stacked,
     taken,
     to_arrow,
 )
-from relann.algebra.engines.protocol import Ints
+from relann.algebra.engines.protocol import Numbers
 from relann.algebra.nodes import (
     Aggregate,
     Alias,
@@ -183,18 +184,18 @@ class FrameEngine:
 
     def groups(
         self, source: FrameRelation, keys: Sequence[str], aggregates: Mapping[str, Content]
-    ) -> tuple[FrameRelation, Ints]:
+    ) -> tuple[FrameRelation, Numbers]:
         """See `Engine.groups`."""
 
-        def here() -> tuple[FrameRelation, Ints]:
+        def here() -> tuple[FrameRelation, Numbers]:
             found, grouping = _grouped(self.library, source, keys, aggregates)
-            return found, self.library.to_host(grouping.ids).astype(np.int32)
+            return found, grouping.ids.astype(np.int32)
 
-        def there() -> tuple[FrameRelation, Ints]:
+        def there() -> tuple[FrameRelation, Numbers]:
             made, ids = self._database.groups(source.arrow, keys, aggregates)
             kinds = [Column(k, type=source.columns[k].type) for k in keys]
             kinds += [Column(n, type=c.type) for n, c in aggregates.items()]
-            return self._from_arrow(made.table, kinds), ids
+            return self._from_arrow(made.table, kinds), self.library.to_device(ids)
 
         return self._tried(here, there)
 
@@ -224,6 +225,19 @@ class FrameEngine:
             ]
 
         return self._tried(here, lambda: self._database.arrays(source.arrow, contents))
+
+    def numbers(self, source: FrameRelation, contents: Sequence[Content]) -> list[Numbers]:
+        """See `Engine.numbers`. Arrays of the library, which stay where it works."""
+
+        def here() -> list[Numbers]:
+            found = [_value(self.library, source, c) for c in contents]
+            return [numbers(self.library, v, source.count) for v in found]
+
+        def there() -> list[Numbers]:
+            arrays = self._database.arrays(source.arrow, contents)
+            return [self.library.to_device(whole_numbers(a)) for a in arrays]
+
+        return self._tried(here, there)
 
     def data_version(self, tables: Sequence[str]) -> str:
         """See `Engine.data_version`: the database's."""

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from sqlglot import exp
 
-from relann.algebra.engines.frames.expressions import Expressions, folded
+from relann.algebra.engines.frames.expressions import Expressions
 from relann.algebra.engines.frames.keys import (
     Grouping,
     SortKey,
@@ -18,6 +18,7 @@ from relann.algebra.engines.frames.keys import (
     sorted_rows,
 )
 from relann.algebra.engines.frames.library import Array, Library, Refused, rows
+from relann.algebra.engines.frames.operands import folded
 from relann.algebra.engines.frames.vectors import Vector, constant, nothing, taken
 from relann.algebra.engines.interpreter import scalar
 

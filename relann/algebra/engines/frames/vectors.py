@@ -131,6 +131,19 @@ def to_arrow(library: Library, vector: Vector, count: int) -> pa.Array:
     return pa.array(values, kind, mask=missing)
 
 
+def numbers(library: Library, vector: Vector, count: int) -> Array:
+    """Whole numbers as an array of the type DuckDB hands them over in, −1 where NULL."""
+    arrays = library.arrays
+    if vector.kind == "null":
+        return arrays.full(count, -1, dtype=np.int32)
+    if vector.kind != "whole":
+        raise Refused(f"row numbers of {vector.type}")
+    kind = arrow_type(vector.type).to_pandas_dtype()
+    if vector.valid is None:
+        return vector.values.astype(kind)
+    return arrays.where(vector.valid, vector.values, -1).astype(kind)
+
+
 def expanded(library: Library, vector: Vector, count: int) -> Any:
     """Texts, one for each row."""
     if not isinstance(vector.values, str):
