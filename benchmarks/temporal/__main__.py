@@ -149,7 +149,7 @@ def _ours(given: argparse.Namespace, size: int | None) -> dict[str, object]:
         f"tables {loaded - began:.1f} s, text to row maps {built - loaded:.1f} s, "
         f"first epoch {first:.1f} s"
     )
-    return {"seconds": seconds, "seeds": len(learning.train.rows), "mb": peak_mb(), "note": note}
+    return {"seconds": seconds, "seeds": learning.train.count, "mb": peak_mb(), "note": note}
 
 
 def _sampled(given: argparse.Namespace) -> dict[str, object]:

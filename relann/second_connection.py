@@ -1,0 +1,48 @@
+"""A second connection to a database that sees what the first one sees, for another thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import duckdb
+
+_TEMPORARY = """
+SELECT 'temporary tables' FROM duckdb_tables() WHERE temporary
+UNION ALL SELECT 'temporary views' FROM duckdb_views() WHERE temporary AND NOT internal
+UNION ALL SELECT 'temporary macros' FROM duckdb_functions() WHERE database_name = 'temp'
+UNION ALL SELECT 'temporary types' FROM duckdb_types() WHERE database_name = 'temp' AND NOT internal
+UNION ALL SELECT 'variables' FROM duckdb_variables()
+"""
+_SETTINGS = "SELECT name, value FROM duckdb_settings() ORDER BY name"
+
+
+def seen_by_one_only(connection: duckdb.DuckDBPyConnection, in_transaction: bool) -> str | None:
+    """What this connection sees and another would not, in words; None if nothing."""
+    if in_transaction:
+        return "a transaction is open"
+    found = connection.execute(_TEMPORARY).fetchall()
+    return f"the session has {found[0][0]}" if found else None
+
+
+@contextmanager
+def second_connection(
+    connection: duckdb.DuckDBPyConnection,
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with the settings of another, in one transaction as long as the block runs.
+
+    It sees the database as it is now, whatever is written meanwhile, and what it writes itself is
+    undone. Temporary tables, views, macros and variables of the first it does not see.
+    """
+    second = connection.cursor()
+    try:
+        wanted = dict(connection.execute(_SETTINGS).fetchall())
+        for name, value in second.execute(_SETTINGS).fetchall():
+            if wanted[name] != value and wanted[name] is not None:
+                second.execute(f"SET {name} = $1", [wanted[name]]).fetchall()
+        second.begin()
+        yield second
+    finally:
+        with suppress(duckdb.Error):  # an error has ended it already
+            second.rollback()
+        second.close()
