@@ -256,7 +256,6 @@ class Lifecycle:
             return program.explain(maps, found) + self._remarks(program) + head
 
         if statement.name is not None:
-            options, _ = self._models.moment(options)
             found = in_one_chunk(self._models, program, options, analysed)
             if found is not None:
                 return f"{found[0]}\n\nChunks\n  {found[1]}"

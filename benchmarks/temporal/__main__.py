@@ -13,6 +13,10 @@ relann is the median of `--repeats` after one that is not counted; one of PyTorc
 median step of each of `--batches` random batches, after one step, times as many batches as there
 are. Seeds whose entity is not known yet at their anchor are left out on both sides.
 
+With `--memory-limit SIZE …`, what row maps in chunks of seeds cost and save: CREATE MODEL in batches
+of 512 without a limit and with each, each in a process of its own; the validation seeds are looked
+at in every epoch.
+
 With `--whole`, from the text to the tested model on rel-f1 driver-dnf, in this process's child.
 """
 
@@ -22,6 +26,7 @@ import argparse
 import json
 import math
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -40,6 +45,7 @@ from benchmarks.relbench import Prepared
 from benchmarks.temporal.peer import Network
 from benchmarks.temporal.samples import Sampler
 from relann.models.training import learning_of
+from relann.store import Store
 
 TASKS = (
     "rel-f1/driver-dnf",
@@ -76,7 +82,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="epochs of relann")
     parser.add_argument("--batches", type=int, default=6, help="batches of PyTorch Geometric")
     parser.add_argument("--whole", action="store_true", help="text to tested model, nothing else")
-    parser.add_argument("--side", choices=[*WHO, "sample", "whole"], help=argparse.SUPPRESS)
+    parser.add_argument("--memory-limit", nargs="+", metavar="SIZE", help="row maps in chunks")
+    parser.add_argument("--limit", help=argparse.SUPPRESS)
+    sides = [*WHO, "sample", "whole", "limited"]
+    parser.add_argument("--side", choices=sides, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side is not None:
@@ -89,6 +98,9 @@ def main() -> None:
     if given.whole:
         print(_child(given, "whole", TASKS[0], None))
         return
+    if given.memory_limit:
+        _print_limited(given)
+        return
     print("| task | who | s per epoch | seeds/s | PyG / relann | peak MB | |")
     print("|---|---|---|---|---|---|---|")
     for task in given.only:
@@ -98,11 +110,32 @@ def main() -> None:
         print("\n".join(_rows(task, found)), flush=True)
 
 
-def _child(given: argparse.Namespace, side: str, task: str, folder: str | None) -> dict:
+def _print_limited(given: argparse.Namespace) -> None:
+    """A row for each task and memory limit."""
+    print(
+        "| task | `memory_limit` | chunks | s per epoch | first epoch | before it | peak MB | more |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for task in given.only:
+        for size in ("1 TB", *given.memory_limit):
+            m = _child(given, "limited", task, None, size)
+            first = f"{task}, {m['seeds']:,} seeds" if size == "1 TB" else ""
+            print(
+                f"| {first} | {'none' if size == '1 TB' else size} | {m['chunks']} "
+                f"| {m['seconds']:.2f} | {m['first']:.2f} | {m['before']:.1f} | {m['mb']:,.0f} "
+                f"| {m['mb'] - m['loaded_mb']:,.0f} |",
+                flush=True,
+            )
+
+
+def _child(
+    given: argparse.Namespace, side: str, task: str, folder: str | None, limit: str = ""
+) -> dict:
     """What one side of a task prints, from a process of its own."""
     command = [sys.executable, "-m", "benchmarks.temporal", str(given.data), "--side", side]
     command += ["--only", task, "--repeats", str(given.repeats), "--batches", str(given.batches)]
     command += [] if folder is None else ["--folder", folder]
+    command += ["--limit", limit] if limit else []
     done = subprocess.run(
         command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **QUIET}
     )
@@ -228,7 +261,34 @@ def _whole(given: argparse.Namespace) -> dict[str, object]:
     }
 
 
+def _limited(given: argparse.Namespace) -> dict[str, object]:
+    """CREATE MODEL with a memory limit: its epochs, and memory beyond that of the loaded tables."""
+    session = _prepared(given).session
+    loaded = peak_mb()
+    began = time.perf_counter()
+    options = (
+        f"task = 't', seed = 0, epochs = {given.repeats + 1}, batch_size = {SIZE}, lr = 0.005, "
+        f"memory_limit = '{given.limit}'"
+    )
+    told = str(session.sql(f"CREATE MODEL m OPTIONS ({options}) AS {TEXT}"))
+    took = time.perf_counter() - began
+    curve = session.sql("SELECT seconds FROM ml_training_info('m') ORDER BY epoch").fetchall()
+    first, *others = (seconds for (seconds,) in curve)
+    rows = Store(session.connection).model("m").info["rows"]
+    cut = re.search(r"built in (.*? chunks of [\d,]+) seeds", told)
+    return {
+        "seconds": statistics.median(others),
+        "first": first,
+        "before": took - first - sum(others),
+        "chunks": "whole" if cut is None else cut[1],
+        "seeds": rows["train"],
+        "mb": peak_mb(),
+        "loaded_mb": loaded,
+    }
+
+
 _SIDES = {
+    "limited": _limited,
     "all": lambda given: _ours(given, None),
     "batches": lambda given: _ours(given, SIZE),
     "pyg": lambda given: _theirs(given, False),

@@ -157,7 +157,7 @@ class _Read:
             if space not in varying:
                 self._reached[space][rows] = True
                 continue
-            if space != maps.plan.output:  # each seed is in one chunk only
+            if space != maps.plan.output:  # whose rows are of one seed, and so of one chunk
                 rows = self._fresh.rows(space, rows, found.of(space))
             self._add(space, maps, rows)
 
