@@ -13,9 +13,11 @@ relann is the median of `--repeats` after one that is not counted; one of PyTorc
 median step of each of `--batches` random batches, after one step, times as many batches as there
 are. Seeds whose entity is not known yet at their anchor are left out on both sides.
 
-With `--memory-limit SIZE …`, what row maps in chunks of seeds cost and save: CREATE MODEL in batches
-of 512 without a limit and with each, each in a process of its own; the validation seeds are looked
-at in every epoch.
+With `--memory-limit SIZE …`, what row maps in chunks of seeds cost and save: CREATE MODEL in
+batches of 512 without a limit and with each of these, in processes of their own. Validation seeds
+are looked at in every epoch; "more" is the peak memory beyond that of the loaded tables. Beside the
+first row of a task stands what its row maps and encoded columns take: as told beforehand from
+samples of seeds, and as counted.
 
 With `--whole`, from the text to the tested model on rel-f1 driver-dnf, in this process's child.
 """
@@ -44,7 +46,11 @@ from benchmarks.memory import peak_mb
 from benchmarks.relbench import Prepared
 from benchmarks.temporal.peer import Network
 from benchmarks.temporal.samples import Sampler
+from relann.algebra.engines.duckdb import DuckDBEngine
+from relann.algebra.seeded import bytes_of
+from relann.models.chunks import SeedMaps
 from relann.models.training import learning_of
+from relann.provenance.inputs import encoded_bytes
 from relann.store import Store
 
 TASKS = (
@@ -112,14 +118,16 @@ def main() -> None:
 
 def _print_limited(given: argparse.Namespace) -> None:
     """A row for each task and memory limit."""
-    print(
-        "| task | `memory_limit` | chunks | s per epoch | first epoch | before it | peak MB | more |"
-    )
+    columns = ("task", "`memory_limit`", "chunks", "s per epoch", "first", "before it", "peak MB",
+               "more")  # fmt: skip
+    print(f"| {' | '.join(columns)} |")
     print("|---|---|---|---|---|---|---|---|")
     for task in given.only:
         for size in ("1 TB", *given.memory_limit):
             m = _child(given, "limited", task, None, size)
             first = f"{task}, {m['seeds']:,} seeds" if size == "1 TB" else ""
+            if size == "1 TB":
+                first += f", {m['told_mb']:,.0f} MB told, {m['counted_mb']:,.0f} MB counted"
             print(
                 f"| {first} | {'none' if size == '1 TB' else size} | {m['chunks']} "
                 f"| {m['seconds']:.2f} | {m['first']:.2f} | {m['before']:.1f} | {m['mb']:,.0f} "
@@ -263,7 +271,8 @@ def _whole(given: argparse.Namespace) -> dict[str, object]:
 
 def _limited(given: argparse.Namespace) -> dict[str, object]:
     """CREATE MODEL with a memory limit: its epochs, and memory beyond that of the loaded tables."""
-    session = _prepared(given).session
+    prepared = _prepared(given)
+    session = prepared.session
     loaded = peak_mb()
     began = time.perf_counter()
     options = (
@@ -276,15 +285,30 @@ def _limited(given: argparse.Namespace) -> dict[str, object]:
     first, *others = (seconds for (seconds,) in curve)
     rows = Store(session.connection).model("m").info["rows"]
     cut = re.search(r"built in (.*? chunks of [\d,]+) seeds", told)
+    peak = peak_mb()
+    told_mb, counted_mb = _sizes(prepared) if cut is None else (0.0, 0.0)
     return {
+        "told_mb": told_mb,
+        "counted_mb": counted_mb,
         "seconds": statistics.median(others),
         "first": first,
         "before": took - first - sum(others),
         "chunks": "whole" if cut is None else cut[1],
         "seeds": rows["train"],
-        "mb": peak_mb(),
+        "mb": peak,
         "loaded_mb": loaded,
     }
+
+
+def _sizes(prepared: Prepared) -> tuple[float, float]:
+    """MB of row maps and encoded columns: told from samples, and counted."""
+    program = prepared.program(TEXT)
+    connection = prepared.connection
+    samples = SeedMaps(program, DuckDBEngine(connection), connection)
+    samples.close()
+    maps, each = prepared.maps(program), encoded_bytes(program.plan)
+    counted = sum(n + each[space] * maps.counts[space] for space, n in bytes_of(maps).items())
+    return samples.sizes.whole / 1e6, counted / 1e6
 
 
 _SIDES = {
