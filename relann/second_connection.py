@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -14,6 +15,7 @@ UNION ALL SELECT 'temporary macros' FROM duckdb_functions() WHERE database_name 
 UNION ALL SELECT 'temporary types' FROM duckdb_types() WHERE database_name = 'temp' AND NOT internal
 UNION ALL SELECT 'variables' FROM duckdb_variables()
 """
+_TOLD = re.compile("profil|progress")  # what a connection tells of its queries
 _SETTINGS = "SELECT name, value FROM duckdb_settings() ORDER BY name"
 
 
@@ -38,7 +40,7 @@ def second_connection(
     try:
         wanted = dict(connection.execute(_SETTINGS).fetchall())
         for name, value in second.execute(_SETTINGS).fetchall():
-            if wanted[name] != value and wanted[name] is not None:
+            if wanted[name] != value and wanted[name] is not None and not _TOLD.search(name):
                 second.execute(f"SET {name} = $1", [wanted[name]]).fetchall()
         second.begin()
         yield second

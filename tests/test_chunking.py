@@ -257,6 +257,20 @@ def test_an_interrupt_leaves_nothing(shop: relann.Session, begin: str) -> None:
     assert len(curve(shop)) == 2
 
 
+def test_validation_seeds_without_rows(shop: relann.Session) -> None:
+    """The query has no row for them, in several chunks, and there is nothing to validate on."""
+    shop.sql(
+        "CREATE TASK seen OPTIONS (entity = 'customer_id', time = 'anchor', label = 'y', "
+        "table = 'customers', split = 'split') AS SELECT i % 30 + CASE WHEN i % 3 = 0 THEN 100 "
+        "ELSE 0 END AS customer_id, TIMESTAMP '2022-06-01' + to_days(i // 30) AS anchor, "
+        "i % 2 = 0 AS y, CASE WHEN i % 3 = 0 THEN 'val' ELSE 'train' END AS split "
+        "FROM range(600) t(i)"
+    )
+    message = created(shop, SMALL.replace("churn", "seen").replace("200", "10"))
+    assert "chunks" in message and "200 seeds left out" in message
+    assert [row[2] for row in curve(shop)] == [None, None]
+
+
 def test_a_query_without_one_row_for_each_seed(shop: relann.Session) -> None:
     query = "SELECT customer_id, linear(numeric(total), 1) AS logit FROM orders"
     with pytest.raises(DataError, match=r"the query gives .* rows for .* seeds"):

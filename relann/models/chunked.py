@@ -78,7 +78,7 @@ def fit_in_chunks(
         module = QueryModule(maps.plan, encoders, options.seed, device=device)
         prepared = _Prepared(maps, seeds, module, cutting.kept)
         kept = prepared(("val", 0)) if cutting.kept else None
-        keys = _keys(cutting, options)
+        keys = _keys(cutting, options, bool(rows["val"]) and not cutting.kept)
         with Ahead(keys, prepared, interrupt) as ahead:
 
             def begin() -> tuple[Learning, Encoders]:
@@ -101,12 +101,12 @@ def _pieces(targets: Tensor, lengths: Sequence[int]) -> Iterator[Tensor]:
         begin += length
 
 
-def _keys(cutting: Cutting, options: Options) -> Iterator[Key]:
-    """The chunks of all epochs, in the order they are needed."""
+def _keys(cutting: Cutting, options: Options, validated: bool) -> Iterator[Key]:
+    """The chunks of all epochs, in the order they are needed; those of validation if they are."""
     for epoch in range(1, options.epochs + 1):
         for number in chunk_order(options.seed, epoch, len(cutting.train)):
             yield "train", int(number)
-        if not cutting.kept:
+        if validated:
             yield from (("val", number) for number in range(len(cutting.val)))
 
 
