@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -27,34 +26,31 @@ log = logging.getLogger("relann")
 
 T = TypeVar("T")
 
+_WHOLE = "`memory_limit` is not kept inside a transaction: row maps are built whole"
 _FEW = 4096  # seeds up to which sizes are only looked at where `memory_limit` is given
-
-
-@dataclass(frozen=True)
-class Chunked:
-    """A model trained in chunks, and a sentence that says so."""
-
-    trained: Trained
-    told: str
 
 
 def maps_or_trained(
     models: BoundModels, program: Program, options: Options, watch: Watch
-) -> RowMaps | Chunked:
+) -> tuple[RowMaps | Trained, str]:
     """The row maps of a model; where those of a task's in batches do not fit, the model trained.
 
-    The row maps are built on a connection of their own, on another thread, unless the session's one
-    sees what others do not.
+    Beside it a sentence on what became of the limit, empty where all fits. Chunks are built on a
+    connection of their own, on another thread, unless the session's one sees what others do not. In
+    a transaction nothing is cut: DuckDB would keep what was built of each chunk until its end.
     """
     if not (_in_batches(options) and options.train and options.head is None):
-        return models.maps(program)
+        return models.maps(program), ""
+    if models.store.in_transaction():
+        told = "" if options.memory_limit is None else _WHOLE
+        return models.maps(program), told
     with ExitStack() as stack:
         opened: list[tuple[SeedMaps, Callable[[], None] | None, int, str]] = []
 
         def too_large() -> bool:
             bytes_allowed = _limit(models, options)
             maps, interrupt, why = stack.enter_context(_seed_maps(models, program, options))
-            if maps.sizes.whole <= bytes_allowed:
+            if maps.sizes.whole <= bytes_allowed or not maps.of("train").size:
                 stack.close()
                 return False
             opened.append((maps, interrupt, bytes_allowed, why))
@@ -65,13 +61,13 @@ def maps_or_trained(
         else:
             found = models.maps_unless(program, lambda: _many(models, program) and too_large())
         if found is not None:
-            return found
+            return found, ""
         ((maps, interrupt, bytes_allowed, why),) = opened
         assert options.batch_size is not None
         cutting = cut_up(maps, bytes_allowed, options.batch_size, options.seed)
         told = _told(maps, bytes_allowed, len(cutting.train), len(cutting.train[0]), why)
         log.info("%s", told)
-        return Chunked(fit_in_chunks(maps, cutting, options, interrupt, watch), told)
+        return fit_in_chunks(maps, cutting, options, interrupt, watch), told
 
 
 def over_chunks(
@@ -84,6 +80,8 @@ def over_chunks(
     """
     options, program = known.trained.options, known.program
     if program.moment is None or models.held(program) is not None:
+        return None
+    if models.store.in_transaction():
         return None
     if options.memory_limit is None and not _many(models, program):
         return None
@@ -109,6 +107,8 @@ def in_one_chunk(
     None where row maps of all seeds fit.
     """
     if not _in_batches(options) or models.held(program) is not None:
+        return None
+    if models.store.in_transaction():
         return None
     if options.memory_limit is None and not _many(models, program):
         return None
@@ -151,7 +151,7 @@ def _seed_maps(
     split, label = options.split, options.label
     why: str | None = "only DuckDB builds row maps on a thread of its own"
     if isinstance(models.engine, DuckDBEngine):
-        why = seen_by_one_only(models.connection, models.store.in_transaction())
+        why = seen_by_one_only(models.connection)
     if why is not None:
         with _closing(SeedMaps(program, models.engine, models.connection, split, label)) as maps:
             yield maps, None, why

@@ -27,7 +27,7 @@ from relann.algebra.table_calls import TableCall
 from relann.autoselect.search import Found
 from relann.autoselect.settings import Settings
 from relann.bound_models import HEAD, BoundModels, options_of, trained_of
-from relann.chunking import Chunked, in_one_chunk, maps_or_trained
+from relann.chunking import in_one_chunk, maps_or_trained
 from relann.errors import DataError, QueryError, Span, placed
 from relann.model_search import as_table, report, searched, settings_of
 from relann.models.batches import Part
@@ -131,14 +131,13 @@ class Lifecycle:
             else:
                 own = options.head is not None or options.device is not None
                 placed_on = options if own else options.on(self._models.device)
-                models = self._models
-                found = (
-                    maps_or_trained(models, program, placed_on, watch)
-                    if in_chunks
-                    else models.maps(program)
-                )
-                if isinstance(found, Chunked):
-                    trained, chunks = found.trained, found.told
+                found: RowMaps | Trained
+                if in_chunks:
+                    found, chunks = maps_or_trained(self._models, program, placed_on, watch)
+                else:
+                    found = self._models.maps(program)
+                if isinstance(found, Trained):
+                    trained = found
                 else:
                     check_one_row_each(program, found, self._models.catalog)
                     trained = trained_on(found, placed_on, ids, watch, team)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import duckdb
 
@@ -19,10 +19,11 @@ _TOLD = re.compile("profil|progress")  # what a connection tells of its queries
 _SETTINGS = "SELECT name, value FROM duckdb_settings() ORDER BY name"
 
 
-def seen_by_one_only(connection: duckdb.DuckDBPyConnection, in_transaction: bool) -> str | None:
-    """What this connection sees and another would not, in words; None if nothing."""
-    if in_transaction:
-        return "a transaction is open"
+def seen_by_one_only(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """What this connection sees and another would not, in words; None if nothing.
+
+    What an open transaction has written is not looked for.
+    """
     found = connection.execute(_TEMPORARY).fetchall()
     return f"the session has {found[0][0]}" if found else None
 
@@ -31,10 +32,11 @@ def seen_by_one_only(connection: duckdb.DuckDBPyConnection, in_transaction: bool
 def second_connection(
     connection: duckdb.DuckDBPyConnection,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with the settings of another, in one transaction as long as the block runs.
+    """A connection with the settings of another, as long as the block runs.
 
-    It sees the database as it is now, whatever is written meanwhile, and what it writes itself is
-    undone. Temporary tables, views, macros and variables of the first it does not see.
+    It sees what is committed. Temporary tables, views, macros and variables of the first it does
+    not see. It is not in one transaction: DuckDB would keep every table that is registered or
+    dropped in it until its end (2.5 GB for 15 chunks of 50 MB, DuckDB 2.0, 2026-11).
     """
     second = connection.cursor()
     try:
@@ -42,9 +44,6 @@ def second_connection(
         for name, value in second.execute(_SETTINGS).fetchall():
             if wanted[name] != value and wanted[name] is not None and not _TOLD.search(name):
                 second.execute(f"SET {name} = $1", [wanted[name]]).fetchall()
-        second.begin()
         yield second
     finally:
-        with suppress(duckdb.Error):  # an error has ended it already
-            second.rollback()
         second.close()

@@ -76,7 +76,7 @@ def fit_in_chunks(
     of_chunk = dict(zip(seeds, _pieces(targets, [len(read.rows[k]) for k in seeds]), strict=True))
     with memory(device, "training", remedy(options)):
         module = QueryModule(maps.plan, encoders, options.seed, device=device)
-        prepared = _Prepared(maps, seeds, module, cutting.kept)
+        prepared = _Prepared(maps, seeds, module, read, cutting.kept)
         kept = prepared(("val", 0)) if cutting.kept else None
         keys = _keys(cutting, options, bool(rows["val"]) and not cutting.kept)
         with Ahead(keys, prepared, interrupt) as ahead:
@@ -136,13 +136,25 @@ class _Read:
     def add(self, key: Key, built: tuple[RowMaps, dict[int, object]]) -> None:
         """The maps of a chunk and their relations."""
         maps, held = built
+        self.rows[key], self._labels[key] = self._labelled(maps)
+        if key[0] == "train":
+            self._fit(maps, held, cut(maps, self.rows[key]).maps.kept)
+
+    def check(self, key: Key, maps: RowMaps) -> None:
+        """Raise DataError where a chunk that is built again has other labelled rows."""
+        rows, labels = self._labelled(maps)
+        if not (np.array_equal(rows, self.rows[key]) and labels.equals(self._labels[key])):
+            raise DataError(
+                "the tables were changed while the model was trained, and the query has other rows "
+                "for its seeds now; train it again"
+            )
+
+    def _labelled(self, maps: RowMaps) -> tuple[Numbers, pa.Array]:
         values = maps.columns[maps.plan.output, self.label]
         if isinstance(values, pa.DictionaryArray):
             values = values.dictionary_decode()
-        self.rows[key] = labelled(values, np.arange(len(values)))
-        self._labels[key] = values.take(pa.array(self.rows[key]))
-        if key[0] == "train":
-            self._fit(maps, held, cut(maps, self.rows[key]).maps.kept)
+        rows = labelled(values, np.arange(len(values)))
+        return rows, values.take(pa.array(rows))
 
     def _fit(
         self,
@@ -181,9 +193,15 @@ class _Prepared:
     """Chunks made ready to be cut into batches; what all seeds share is encoded once."""
 
     def __init__(
-        self, maps: SeedMaps, seeds: Mapping[Key, Numbers], module: QueryModule, kept: bool
+        self,
+        maps: SeedMaps,
+        seeds: Mapping[Key, Numbers],
+        module: QueryModule,
+        read: _Read,
+        kept: bool,
     ) -> None:
         self._maps = maps
+        self._read = read
         self._kept = kept
         self._seeds = seeds
         self._module = module
@@ -192,6 +210,7 @@ class _Prepared:
 
     def __call__(self, key: Key) -> Sliced:
         maps, _ = self._maps.build(self._seeds[key])
+        self._read.check(key, maps)
         own = self._module.inputs(maps, self._maps.seeded.varying)
         bare = maps if self._kept and key[0] == "val" else replace(maps, columns={})
         return Sliced(self._module, bare, self._shared.beside(own))

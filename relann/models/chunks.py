@@ -138,6 +138,10 @@ class SeedMaps:
         """How many seeds there are."""
         return len(self.splits)
 
+    def of(self, split: str) -> Numbers:
+        """The labelled seeds of a split."""
+        return np.flatnonzero((self.splits == split) & self.known)
+
     def build(self, seeds: Numbers) -> tuple[RowMaps, dict[int, object]]:
         """The row maps of the plan that runs for some seeds, and the relation of each space.
 
@@ -217,7 +221,7 @@ def cut_up(maps: SeedMaps, limit: int, size: int, seed: int) -> Cutting:
     the last; validation seeds stay in order, and where one chunk takes them all it is `kept`.
     """
     most = maps.sizes.most(maps.sizes.share(limit, 3))
-    train, val = (np.flatnonzero((maps.splits == s) & maps.known) for s in ("train", "val"))
+    train, val = maps.of("train"), maps.of("val")
     drawn = np.random.default_rng(seed).permutation(train)
     whole = max(size, most // size * size)
     even = -(-len(train) // -(-len(train) // whole)) if len(train) else 1
