@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import relann
@@ -252,6 +253,21 @@ def test_an_error_of_the_other_thread_is_told_as_it_is(
     monkeypatch.undo()
     shop.sql("UPDATE orders SET note = '7' WHERE order_id = 7")
     assert "chunks" in created(shop, SMALL.replace("200", "20"), query)
+
+
+def test_what_chunks_are_built_from_is_not_kept(shop: relann.Session) -> None:
+    """From epoch to epoch; in one transaction DuckDB would keep it until the end."""
+    options = SMALL.replace("epochs = 2", "epochs = 5")
+    (statement,) = statements(f"CREATE MODEL m OPTIONS ({options}) AS {TWO_HOPS}")
+    assert isinstance(statement, CreateModel)
+    held = []
+
+    def watch(epoch: Epoch) -> bool:
+        held.append(pa.total_allocated_bytes())
+        return False
+
+    Lifecycle(shop.connection, shop.store).fitted(statement, watch, in_chunks=True)
+    assert held[-1] < 1.3 * held[0]
 
 
 @pytest.mark.parametrize("begin", ["SELECT 1", "BEGIN"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -426,6 +427,23 @@ def test_the_next_one_is_made_while_one_is_used() -> None:
         assert [ahead.take() for _ in range(2)] == [(1, "1 by True"), (2, "2 by True")]
     with Ahead(iter(range(3)), make, None) as ahead:
         assert ahead.take() == (0, "0 by False")
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals of threads")
+def test_an_interrupt_of_who_waits() -> None:
+    """Ctrl-C while the main thread waits for what the other one makes."""
+    asked_to_stop = threading.Event()
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT))
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Ahead(iter([0]), lambda key: asked_to_stop.wait(20), asked_to_stop.set) as ahead,
+    ):
+        timer.start()
+        ahead.take()
+    timer.join()
+    assert not any(t.name.startswith("relann") for t in threading.enumerate())
 
 
 def test_an_error_is_raised_where_its_thing_is_taken() -> None:
