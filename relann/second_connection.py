@@ -36,7 +36,7 @@ def second_connection(
 
     It sees what is committed. Temporary tables, views, macros and variables of the first it does
     not see. It is not in one transaction: DuckDB would keep every table that is registered or
-    dropped in it until its end (2.5 GB for 15 chunks of 50 MB, DuckDB 2.0, 2026-11).
+    dropped in it until its end (1.6 GB for 15 chunks of 50 MB, DuckDB 2.0, 2026-11).
     """
     second = connection.cursor()
     try:
