@@ -287,6 +287,8 @@ class Fake:
         self.known[-1] = False
         self.sizes = Sizes(0, [Growth(1, 10.0, 1.0)], train + val)
 
+    of = SeedMaps.of
+
 
 def test_chunks_are_whole_batches_of_all_labelled_seeds() -> None:
     maps = Fake(1001, 100)
