@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import duckdb
 import numpy as np
@@ -47,7 +48,12 @@ class Known:
     record: ModelRecord
     program: Program
     trained: Trained | Boosted
-    maps: RowMaps
+    build: Callable[[], RowMaps]
+
+    @cached_property
+    def maps(self) -> RowMaps:
+        """The row maps, built once as long as the tables stay as they are."""
+        return self.build()
 
 
 class KnownLayers:
@@ -100,7 +106,17 @@ class BoundModels:
 
     def maps(self, program: Program) -> RowMaps:
         """The row maps of a program, built once as long as its tables stay as they are."""
-        return self._cache.maps(program, self.engine)
+        maps = self.maps_unless(program, lambda: False)
+        assert maps is not None
+        return maps
+
+    def maps_unless(self, program: Program, too_large: Callable[[], bool]) -> RowMaps | None:
+        """What `maps` gives; None where they are not built yet and are `too_large`."""
+        return self._cache.maps(program, self.engine, too_large)
+
+    def held(self, program: Program) -> RowMaps | None:
+        """What `maps` gives; None where they are not built yet."""
+        return self.maps_unless(program, lambda: True)
 
     def moment(self, options: Options) -> tuple[Options, AsOf | None]:
         """The options with what the task of a model says, and when it is evaluated."""
@@ -206,7 +222,7 @@ class BoundModels:
                 f"model `{record.name}` does not fit the database any more: {error}"
                 + self.since(record)
             ) from error
-        return Known(record, program, self.placed(trained), self.maps(program))
+        return Known(record, program, self.placed(trained), partial(self.maps, program))
 
     def placed(self, trained: Trained | Boosted) -> Trained | Boosted:
         """A model that predicts where the session says."""

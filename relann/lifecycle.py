@@ -13,6 +13,7 @@ from relann.algebra.bind import Layer
 from relann.algebra.engines.choice import DEFAULT
 from relann.algebra.engines.protocol import Engine
 from relann.algebra.lineage import key_columns
+from relann.algebra.rowmaps import RowMaps
 from relann.algebra.statements import (
     ChooseModel,
     CreateLayer,
@@ -26,6 +27,7 @@ from relann.algebra.table_calls import TableCall
 from relann.autoselect.search import Found
 from relann.autoselect.settings import Settings
 from relann.bound_models import HEAD, BoundModels, options_of, trained_of
+from relann.chunking import in_one_chunk, maps_or_trained
 from relann.errors import DataError, QueryError, Span, placed
 from relann.model_search import as_table, report, searched, settings_of
 from relann.models.batches import Part
@@ -34,7 +36,6 @@ from relann.models.fitted import Fitted, trained_on
 from relann.models.learning import Watch, unwatched
 from relann.models.options import Options
 from relann.models.program import AsOf, Program, check_one_row_each
-from relann.models.tasks import SPLITS
 from relann.models.team import ALONE, Team
 from relann.models.training import Trained, profiled
 from relann.provenance.module import QueryModule
@@ -76,7 +77,7 @@ class Lifecycle:
         Nothing is kept when anything fails.
         """
         self._models.store.check_new(statement.name, statement.replace, statement.name_span)
-        return self.keep(self.fitted(statement))
+        return self.keep(self.fitted(statement, in_chunks=True))
 
     def choose_model(self, statement: ChooseModel) -> str:
         """Look for a model of a task and keep the one found; the sentences that say how it went.
@@ -103,11 +104,16 @@ class Lifecycle:
         return models.program(statement.body, statement.name, options, models.layers(), moment)
 
     def fitted(
-        self, statement: CreateModel, watch: Watch = unwatched, team: Team = ALONE
+        self,
+        statement: CreateModel,
+        watch: Watch = unwatched,
+        team: Team = ALONE,
+        in_chunks: bool = False,
     ) -> Fitted:
         """A model that is trained and not kept, by all processes of a team.
 
-        `watch` is told each epoch or round and may end the training there.
+        `watch` is told each epoch or round and may end the training there. Row maps that do not fit
+        in memory are built `in_chunks`, of which the outcome's `maps` know nothing.
         """
         options, moment = self._models.moment(options_of(statement))
         layers = self._models.layers()
@@ -115,6 +121,7 @@ class Lifecycle:
         def compiled(at: AsOf | None) -> Program:
             return self._models.program(statement.body, statement.name, options, layers, at)
 
+        chunks = ""
         with placed(statement.name_span):
             program = compiled(self._models.training(options, moment))
             ids = self._ids(program)
@@ -122,14 +129,21 @@ class Lifecycle:
             if options.head == "gbdt" and not options.train:
                 trained: Trained | Boosted = Boosted.defined(options)
             else:
-                maps = self._models.maps(program)
-                check_one_row_each(program, maps, self._models.catalog)
                 own = options.head is not None or options.device is not None
                 placed_on = options if own else options.on(self._models.device)
-                trained = trained_on(maps, placed_on, ids, watch, team)
+                found: RowMaps | Trained
+                if in_chunks:
+                    found, chunks = maps_or_trained(self._models, program, placed_on, watch)
+                else:
+                    found = self._models.maps(program)
+                if isinstance(found, Trained):
+                    trained = found
+                else:
+                    check_one_row_each(program, found, self._models.catalog)
+                    trained = trained_on(found, placed_on, ids, watch, team)
         return Fitted(
             statement, options, program, moment, ids, layers.used, trained, compiled,
-            self._models.maps,
+            self._models.maps, chunks,
         )  # fmt: skip
 
     def keep(self, made: Fitted) -> str:
@@ -149,6 +163,7 @@ class Lifecycle:
                 "rows": trained.rows,
                 "reads": reads,
                 "layers": made.layers,
+                "chunks": made.chunks,
             },
             schema_hash=schema_hash(reads),
             weights=trained.weights,
@@ -158,6 +173,8 @@ class Lifecycle:
         told = _summary(trained, metrics)
         if made.moment is not None:
             told += f", {made.moment.clock}{self._without_rows(options, trained)}"
+        if made.chunks:
+            told += f"; {made.chunks}"
         return f"model `{statement.name}`, version {version}: {told}"
 
     def export_model(self, statement: ExportModel) -> str:
@@ -217,6 +234,7 @@ class Lifecycle:
         ANALYZE builds the row maps, says how many rows there are, and times the steps of an epoch:
         on the training rows of a model that has a label, on all rows of another or of a SELECT.
         """
+        chunks = ""
         if (made := statement.model) is not None:
             options, moment = self._models.moment(options_of(made))
             at = self._models.training(options, moment)
@@ -225,15 +243,24 @@ class Lifecycle:
             assert statement.name is not None
             record = self._models.store.model(statement.name, span=statement.name_span)
             program, options = self._models.bound(record), Options.model_validate(record.options)
+            if told := record.info.get("chunks"):
+                chunks = f"\n\nChunks\n  {told}"
         head = ""
         if options.head == "gbdt":
             ids = self._ids(program)
             head = f"\n\n{described(program.plan, options, ids)}"
         if not statement.analyze:
-            return program.explain() + self._remarks(program) + head
-        maps = self._models.maps(program)
-        found = profiled(maps, options.on(self._models.device))
-        return program.explain(maps, found) + self._remarks(program) + head
+            return program.explain() + self._remarks(program) + head + chunks
+
+        def analysed(maps: RowMaps) -> str:
+            found = profiled(maps, options.on(self._models.device))
+            return program.explain(maps, found) + self._remarks(program) + head
+
+        if statement.name is not None:
+            found = in_one_chunk(self._models, program, options, analysed)
+            if found is not None:
+                return f"{found[0]}\n\nChunks\n  {found[1]}"
+        return analysed(self._models.maps(program))
 
     def _remarks(self, program: Program) -> str:
         """What the engine and the device have to say; nothing of the usual ones."""
@@ -253,7 +280,7 @@ class Lifecycle:
         """How many of a task's seeds the query has no row for, so that they were left out."""
         assert options.task is not None
         task = self._models.store.task(options.task)
-        seen = [n for n in SPLITS if n != "test" or options.validation != "as_test"]
+        seen = [n for n in trained.rows if n != "test" or options.validation != "as_test"]
         missing = sum(n for split, n in task.rows if split in seen) - sum(trained.rows.values())
         if task.kind == "ranking" or missing <= 0:
             return ""

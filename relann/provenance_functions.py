@@ -72,7 +72,7 @@ class ProvenanceFunctions:
         with placed(call.span):
             node = marked(known.program.node, self._models.catalog, seeds)
             traced = build(lower(node), self._models.engine)
-        rows = self._models.rows_of(replace(known, maps=traced), asked)
+        rows = self._models.rows_of(replace(known, build=lambda: traced), asked)
         return lineage(known.trained.module(traced.plan), known.trained.head, traced, rows)
 
 

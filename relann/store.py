@@ -530,7 +530,7 @@ class Store:
     def _transaction(self) -> Iterator[None]:
         """All that is written in the block, or nothing; joins a transaction that is open."""
         self._check_writable()
-        joined = self._in_transaction()
+        joined = self.in_transaction()
         if not joined:
             self._run("BEGIN")
         try:
@@ -544,7 +544,7 @@ class Store:
                     self._connection.rollback()
             raise
 
-    def _in_transaction(self) -> bool:
+    def in_transaction(self) -> bool:
         """Whether a transaction is open: then, and only then, two statements share its number."""
         ask = "SELECT txid_current()"
         return self._run(ask) == self._run(ask)

@@ -9,17 +9,26 @@ from datetime import date, datetime
 import numpy as np
 import pyarrow as pa
 
+from relann.algebra.rowmaps import RowMaps
 from relann.algebra.table_calls import CallArgument, TableCall
 from relann.algebra.terms import quoted
 from relann.autoselect.signals import as_table, signals
 from relann.bound_models import BoundModels, Known, trained_of
+from relann.chunking import over_chunks
 from relann.deployment import deploy, statements
 from relann.dialects.known import dialect_of
 from relann.discovery import discover
 from relann.errors import QueryError, placed
 from relann.models.boosting import Boosted
 from relann.models.moments import of_rows, ranked
-from relann.models.prediction import candidates, evaluate, predict
+from relann.models.prediction import (
+    Judged,
+    candidates,
+    evaluate,
+    judged,
+    metrics_over,
+    predict,
+)
 from relann.models.program import check_one_row_each
 from relann.models.ranking import ranking_metrics, seed_of
 from relann.models.splits import NAMES
@@ -54,8 +63,18 @@ class TableFunctions:
                 "`at` is for models of a task; this one knows no time", arguments["at"].span
             )
         known = self._models.known(arguments["model"])
-        rows = self._models.rows_of(known, arguments["query"]) if "query" in arguments else None
-        return predict(known.trained, known.maps, rows)
+        if "query" not in arguments:
+            return self._predicted(known)
+        return predict(known.trained, known.maps, self._models.rows_of(known, arguments["query"]))
+
+    def _predicted(self, known: Known) -> pa.Table:
+        """The predictions of all rows, of a task's seeds in chunks where they do not fit."""
+        found = over_chunks(self._models, known, lambda maps: predict(known.trained, maps))
+        if found is not None:
+            return pa.concat_tables(found)
+        if known.program.moment is not None and known.program.moment.seeds.label is None:
+            check_one_row_each(known.program, known.maps, self._models.catalog)
+        return predict(known.trained, known.maps)
 
     def _predict_asked(
         self, record: ModelRecord, task: str, arguments: Mapping[str, CallArgument]
@@ -75,8 +94,7 @@ class TableFunctions:
                 self._models.catalog,
             )
             known = self._models.known(arguments["model"], moment)
-            check_one_row_each(known.program, known.maps, self._models.catalog)
-            return predict(known.trained, known.maps)
+            return self._predicted(known)
 
     def _evaluate(self, call: TableCall) -> pa.Table:
         arguments = call.bound(["model"], ["split"])
@@ -86,12 +104,25 @@ class TableFunctions:
             split = "test" if given is None else given.value
             if split is not None and not isinstance(split, str):
                 raise QueryError("`split` is 'train', 'val' or 'test', or NULL for all rows")
-            metrics = evaluate(known.trained, known.maps, split)
+            metrics = self._judged(known, split)
             name = known.trained.options.task
             task = None if name is None else self._models.store.task(name)
             if task is None or ranked(task) is None:
                 return metrics
             return pa.concat_tables([metrics, self._ranking(known, task, split)])
+
+    def _judged(self, known: Known, split: str | None) -> pa.Table:
+        """The metrics of a split's rows, in chunks of a task's seeds where they do not fit."""
+        if split is not None and split not in NAMES:
+            return evaluate(known.trained, known.maps, split)  # which says what is wrong
+
+        def use(maps: RowMaps) -> Judged | None:
+            return judged(known.trained, maps, split)
+
+        parts = over_chunks(self._models, known, use, None if split is None else NAMES[split])
+        if parts is None:
+            return evaluate(known.trained, known.maps, split)
+        return metrics_over(known.trained, parts, split)
 
     def _ranking(self, known: Known, task: Task, split: str | None) -> pa.Table:
         """How good the order of each seed's items is; `rows` counts seeds."""

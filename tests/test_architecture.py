@@ -37,6 +37,7 @@ LAYERS = (
     (
         *("session", "lifecycle", "store", "transport", "deployment", "results", "estimator"),
         *("bound_models", "table_functions", "provenance_functions", "model_search"),
+        *("chunking", "second_connection"),
         *("declare", "overview", "manifest", "published_tasks"),
     ),
     (

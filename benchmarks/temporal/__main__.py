@@ -13,6 +13,12 @@ relann is the median of `--repeats` after one that is not counted; one of PyTorc
 median step of each of `--batches` random batches, after one step, times as many batches as there
 are. Seeds whose entity is not known yet at their anchor are left out on both sides.
 
+With `--memory-limit SIZE …`, what row maps in chunks of seeds cost and save: CREATE MODEL in
+batches of 512 without a limit and with each of these, in processes of their own. Validation seeds
+are looked at in every epoch; "more" is the peak memory beyond that of the loaded tables. Beside the
+first row of a task stands what its row maps and encoded columns take: as told beforehand from
+samples of seeds, and as counted.
+
 With `--whole`, from the text to the tested model on rel-f1 driver-dnf, in this process's child.
 """
 
@@ -22,6 +28,7 @@ import argparse
 import json
 import math
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -39,7 +46,12 @@ from benchmarks.memory import peak_mb
 from benchmarks.relbench import Prepared
 from benchmarks.temporal.peer import Network
 from benchmarks.temporal.samples import Sampler
+from relann.algebra.engines.duckdb import DuckDBEngine
+from relann.algebra.seeded import bytes_of
+from relann.models.chunks import SeedMaps
 from relann.models.training import learning_of
+from relann.provenance.inputs import encoded_bytes
+from relann.store import Store
 
 TASKS = (
     "rel-f1/driver-dnf",
@@ -76,7 +88,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="epochs of relann")
     parser.add_argument("--batches", type=int, default=6, help="batches of PyTorch Geometric")
     parser.add_argument("--whole", action="store_true", help="text to tested model, nothing else")
-    parser.add_argument("--side", choices=[*WHO, "sample", "whole"], help=argparse.SUPPRESS)
+    parser.add_argument("--memory-limit", nargs="+", metavar="SIZE", help="row maps in chunks")
+    parser.add_argument("--limit", help=argparse.SUPPRESS)
+    sides = [*WHO, "sample", "whole", "limited"]
+    parser.add_argument("--side", choices=sides, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side is not None:
@@ -89,6 +104,9 @@ def main() -> None:
     if given.whole:
         print(_child(given, "whole", TASKS[0], None))
         return
+    if given.memory_limit:
+        _print_limited(given)
+        return
     print("| task | who | s per epoch | seeds/s | PyG / relann | peak MB | |")
     print("|---|---|---|---|---|---|---|")
     for task in given.only:
@@ -98,11 +116,34 @@ def main() -> None:
         print("\n".join(_rows(task, found)), flush=True)
 
 
-def _child(given: argparse.Namespace, side: str, task: str, folder: str | None) -> dict:
+def _print_limited(given: argparse.Namespace) -> None:
+    """A row for each task and memory limit."""
+    columns = ("task", "`memory_limit`", "chunks", "s per epoch", "first", "before it", "peak MB",
+               "more")  # fmt: skip
+    print(f"| {' | '.join(columns)} |")
+    print("|---|---|---|---|---|---|---|---|")
+    for task in given.only:
+        for size in ("1 TB", *given.memory_limit):
+            m = _child(given, "limited", task, None, size)
+            first = f"{task}, {m['seeds']:,} seeds" if size == "1 TB" else ""
+            if size == "1 TB":
+                first += f", {m['told_mb']:,.0f} MB told, {m['counted_mb']:,.0f} MB counted"
+            print(
+                f"| {first} | {'none' if size == '1 TB' else size} | {m['chunks']} "
+                f"| {m['seconds']:.2f} | {m['first']:.2f} | {m['before']:.1f} | {m['mb']:,.0f} "
+                f"| {m['mb'] - m['loaded_mb']:,.0f} |",
+                flush=True,
+            )
+
+
+def _child(
+    given: argparse.Namespace, side: str, task: str, folder: str | None, limit: str = ""
+) -> dict:
     """What one side of a task prints, from a process of its own."""
     command = [sys.executable, "-m", "benchmarks.temporal", str(given.data), "--side", side]
     command += ["--only", task, "--repeats", str(given.repeats), "--batches", str(given.batches)]
     command += [] if folder is None else ["--folder", folder]
+    command += ["--limit", limit] if limit else []
     done = subprocess.run(
         command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **QUIET}
     )
@@ -149,7 +190,7 @@ def _ours(given: argparse.Namespace, size: int | None) -> dict[str, object]:
         f"tables {loaded - began:.1f} s, text to row maps {built - loaded:.1f} s, "
         f"first epoch {first:.1f} s"
     )
-    return {"seconds": seconds, "seeds": len(learning.train.rows), "mb": peak_mb(), "note": note}
+    return {"seconds": seconds, "seeds": learning.train.count, "mb": peak_mb(), "note": note}
 
 
 def _sampled(given: argparse.Namespace) -> dict[str, object]:
@@ -228,7 +269,50 @@ def _whole(given: argparse.Namespace) -> dict[str, object]:
     }
 
 
+def _limited(given: argparse.Namespace) -> dict[str, object]:
+    """CREATE MODEL with a memory limit: its epochs, and memory beyond that of the loaded tables."""
+    prepared = _prepared(given)
+    session = prepared.session
+    loaded = peak_mb()
+    began = time.perf_counter()
+    options = (
+        f"task = 't', seed = 0, epochs = {given.repeats + 1}, batch_size = {SIZE}, lr = 0.005, "
+        f"memory_limit = '{given.limit}'"
+    )
+    told = str(session.sql(f"CREATE MODEL m OPTIONS ({options}) AS {TEXT}"))
+    took = time.perf_counter() - began
+    curve = session.sql("SELECT seconds FROM ml_training_info('m') ORDER BY epoch").fetchall()
+    first, *others = (seconds for (seconds,) in curve)
+    rows = Store(session.connection).model("m").info["rows"]
+    cut = re.search(r"built in (.*? chunks of [\d,]+) seeds", told)
+    peak = peak_mb()
+    told_mb, counted_mb = _sizes(prepared) if cut is None else (0.0, 0.0)
+    return {
+        "told_mb": told_mb,
+        "counted_mb": counted_mb,
+        "seconds": statistics.median(others),
+        "first": first,
+        "before": took - first - sum(others),
+        "chunks": "whole" if cut is None else cut[1],
+        "seeds": rows["train"],
+        "mb": peak,
+        "loaded_mb": loaded,
+    }
+
+
+def _sizes(prepared: Prepared) -> tuple[float, float]:
+    """MB of row maps and encoded columns: told from samples, and counted."""
+    program = prepared.program(TEXT)
+    connection = prepared.connection
+    samples = SeedMaps(program, DuckDBEngine(connection), connection)
+    samples.close()
+    maps, each = prepared.maps(program), encoded_bytes(program.plan)
+    counted = sum(n + each[space] * maps.counts[space] for space, n in bytes_of(maps).items())
+    return samples.sizes.whole / 1e6, counted / 1e6
+
+
 _SIDES = {
+    "limited": _limited,
     "all": lambda given: _ours(given, None),
     "batches": lambda given: _ours(given, SIZE),
     "pyg": lambda given: _theirs(given, False),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -101,19 +101,34 @@ def build(plan: Plan, engine: Engine) -> RowMaps:
 
     Their own `plan` is the one to run: its steps are where they have the fewest rows (`refine`).
     """
-    maps = RowMaps(plan)
-    with engine.sharing(_read_twice(plan)):
-        held = _numbered(maps, engine)
-    _read(maps, engine, held)
-    return _refined(maps)
+    maps, _ = extended(RowMaps(plan), {}, range(len(plan.spaces)), engine)
+    return running(maps, refine(plan, maps.counts))
 
 
-def _numbered(maps: RowMaps, engine: Engine) -> dict[int, object]:
-    """The relation of each space."""
-    plan = maps.plan
-    held: dict[int, object] = {}
-    for number, space in enumerate(plan.spaces):
-        match space:
+def extended(
+    maps: RowMaps, held: Mapping[int, object], spaces: Collection[int], engine: Engine
+) -> tuple[RowMaps, dict[int, object]]:
+    """The row maps of the plan as it was lowered with further spaces, and the relation of each.
+
+    `held` are the relations of the spaces that `maps` has. What both are made of stays as it is.
+    """
+    out = RowMaps(
+        maps.plan, dict(maps.counts), dict(maps.gathers), dict(maps.groups), dict(maps.partitions),
+        dict(maps.columns),
+    )  # fmt: skip
+    found = dict(held)
+    with engine.sharing(_read_twice(maps.plan, spaces)):
+        _number(out, found, spaces, engine)
+    _read(out, found, spaces, engine)
+    return out, found
+
+
+def _number(
+    maps: RowMaps, held: dict[int, object], spaces: Collection[int], engine: Engine
+) -> None:
+    """Add the relation of each space."""
+    for number in sorted(spaces):
+        match maps.plan.spaces[number]:
             case Rows(node, columns, order):
                 held[number] = engine.rows(node, columns, order, held)
             case Groups(source, keys, aggregates):
@@ -123,19 +138,18 @@ def _numbered(maps: RowMaps, engine: Engine) -> dict[int, object]:
                 pairs = [(held[p], c) for p, c in zip(parts, columns_of, strict=True)]
                 held[number] = engine.stack(pairs, names)
         maps.counts[number] = held[number].count  # type: ignore[attr-defined]
-    return held
 
 
-def _read_twice(plan: Plan) -> list[Node]:
-    """The content queries worth keeping: they join or group, and several spaces read them.
+def _read_twice(plan: Plan, spaces: Collection[int]) -> list[Node]:
+    """The content queries worth keeping: they join or group, and several of the spaces read them.
 
     Of these only the largest, those that are not part of one that is read just as often.
     """
     readers: Counter[Node] = Counter()
     closed: dict[Node, bool] = {}
     order: dict[Node, None] = {}
-    for space in plan.spaces:
-        if isinstance(space, Rows):
+    for number in sorted(spaces):
+        if isinstance(space := plan.spaces[number], Rows):
             for node in space.node.walk():
                 order[node] = None
                 readers[node] += 1
@@ -158,16 +172,17 @@ def _is_work(node: Node) -> bool:
 _WORK = re.compile(r"\b(JOIN|GROUP BY|DISTINCT|OVER|UNION|RECURSIVE)\b")
 
 
-def _refined(maps: RowMaps) -> RowMaps:
-    """The maps of the plan that suits their numbers of rows, without what it does not read."""
-    plan = refine(maps.plan, maps.counts)
+def running(maps: RowMaps, plan: Plan) -> RowMaps:
+    """The maps of a refined plan, without what it does not read."""
     vias = {(plan.rows_of(step), via) for step in plan.steps for _, via in gathers(step)}
     kept = {key: rows for key, rows in maps.gathers.items() if key in vias}
     return replace(maps, plan=plan, gathers=kept)
 
 
-def _read(maps: RowMaps, engine: Engine, held: dict[int, object]) -> None:
-    """Fetch every array the steps and the output need, two engine calls for each space."""
+def _read(
+    maps: RowMaps, held: Mapping[int, object], spaces: Collection[int], engine: Engine
+) -> None:
+    """Fetch every array the steps and the output need of some spaces, two calls for each space."""
     plan = maps.plan
     vias: dict[int, dict[Content, None]] = {}
     reads: dict[int, dict[Content, None]] = {}
@@ -176,12 +191,12 @@ def _read(maps: RowMaps, engine: Engine, held: dict[int, object]) -> None:
             reads.setdefault(space, {})[content] = None
         for _, via in gathers(step):
             vias.setdefault(plan.rows_of(step), {})[via] = None
-        if isinstance(step.operation, Partition):
+        if isinstance(step.operation, Partition) and step.space in spaces:
             key = partition_key(step)
             maps.partitions[key] = _partitions(step, engine, held[step.space])
     for _, content in plan.contents:
         reads.setdefault(plan.output, {})[content] = None
-    for space in sorted({*vias, *reads}):
+    for space in sorted({*vias, *reads} & set(spaces)):
         numbers, values = list(vias.get(space, {})), list(reads.get(space, {}))
         found = zip(numbers, engine.numbers(held[space], numbers), strict=True)
         maps.gathers.update({(space, via): rows for via, rows in found})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -55,20 +56,39 @@ class Part:
 class Sliced:
     """Row maps to be cut again and again: copied to the model's device once, encoded once."""
 
-    def __init__(self, module: QueryModule, maps: RowMaps) -> None:
+    def __init__(self, module: QueryModule, maps: RowMaps, inputs: Inputs | None = None) -> None:
         self.module = module
         self.maps = maps
         self._bare = placed(replace(maps, columns={}, kept={}), module.device)
+        self._inputs = inputs
 
     @cached_property
     def inputs(self) -> Inputs:
         """The encoded content of all rows."""
-        return self.module.inputs(self.maps)
+        return self.module.inputs(self.maps) if self._inputs is None else self._inputs
 
     def part(self, rows: Numbers) -> Part:
         """The part of some output rows (distinct, ascending)."""
         found = cut(self._bare, rows)
         return Part.bind(self.module, found, self.inputs.take(found.maps.kept))
+
+
+class Labelled(Protocol):
+    """The labelled rows of a split, in parts that can be computed, each row with its target."""
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+
+    @property
+    def targets(self) -> Tensor:
+        """Of all rows, as `ordered` has them."""
+
+    def shuffled(self, source: np.random.Generator) -> Iterator[tuple[Part, Tensor]]:
+        """Every row once, in parts drawn at random."""
+
+    def ordered(self) -> Iterable[tuple[Part, Tensor]]:
+        """Every row once, in the same order every time."""
 
 
 class Batches:
@@ -94,6 +114,11 @@ class Batches:
         self.name = name
         self._slice = whole
         self._share = share
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self.rows)
 
     @cached_property
     def _whole(self) -> list[tuple[Part, Tensor]]:

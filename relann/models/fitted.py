@@ -30,6 +30,7 @@ class Fitted:
     layers    definitions of the layers it uses, by name
     compiled  the same query for other seeds, or on a database that ends elsewhere
     built     a program's row maps
+    chunks    how row maps were built where those of all seeds did not fit; empty where they did
     """
 
     statement: CreateModel
@@ -41,6 +42,7 @@ class Fitted:
     trained: Trained | Boosted
     compiled: Callable[[AsOf], Program]
     built: Callable[[Program], RowMaps]
+    chunks: str = ""
 
     @property
     def maps(self) -> RowMaps:

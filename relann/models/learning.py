@@ -16,7 +16,7 @@ from torch import Tensor
 
 from relann.algebra.terms import Term
 from relann.errors import DataError, QueryError
-from relann.models.batches import Batches
+from relann.models.batches import Labelled
 from relann.models.losses import Head
 from relann.models.metrics import is_better, measure
 from relann.models.options import Options
@@ -90,8 +90,8 @@ class Learning:
         head: Head,
         options: Options,
         metric: str,
-        train: Batches,
-        val: Batches | None,
+        train: Labelled,
+        val: Labelled | None,
         team: Team = ALONE,
     ) -> None:
         self.module = module
@@ -159,7 +159,7 @@ class Learning:
                 torch.nn.utils.clip_grad_norm_(self.learned, self.options.clip)
             self.optimizer.step()
             total += found * count
-        return total / len(self.train.rows)
+        return total / self.train.count
 
     def _validate(self, number: int) -> tuple[float | None, float | None]:
         """Loss and metric on the validation rows, None where there are none."""

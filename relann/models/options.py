@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 from pydantic_core import ErrorDetails
 
 from relann.errors import QueryError, Span, did_you_mean, listing
+from relann.models.memory import parsed_limit
 
 Loss = Literal["cross_entropy", "bce", "mse", "mae", "huber"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
@@ -31,6 +32,14 @@ def _several(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _size(value: object) -> object:
+    """The text of a size as it is; ValueError for what is none."""
+    if isinstance(value, str):
+        parsed_limit(value)
+    return value
+
+
+_Size = Annotated[str, BeforeValidator(_size)]
 _Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
 
 _OF_NETWORKS = {
@@ -40,6 +49,7 @@ _OF_NETWORKS = {
     "clip": "",
     "epochs": "rounds",
     "batch_size": "",
+    "memory_limit": "",
     "finetune": "",
     "encoder_lr": "",
     "provenance": "",
@@ -88,6 +98,8 @@ class Options(BaseModel):
     loss          None: by the label's type and the prediction's width
     optimizer     lr, weight_decay and momentum are its own, `clip` bounds the gradient's norm
     epochs        passes over the training rows; batch_size rows each step (None: all)
+    memory_limit  of a task, for its row maps in batches: '2GB', '1.5 GiB' or '30%' of the memory
+                  that is available (None: half of it); what is larger is built in chunks of seeds
     patience      epochs without a better validation metric after which training stops
     metric        which validation metric is best (None: accuracy, auroc, mae or rmse by the loss)
     provenance    'learned': the query is plain SQL, its tuples have embeddings of this `width`
@@ -122,6 +134,7 @@ class Options(BaseModel):
     clip: _Positive | None = None
     epochs: _Count = 100
     batch_size: _Count | None = None
+    memory_limit: _Size | None = None
     patience: _Count | None = None
     metric: Metric | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -180,6 +193,12 @@ class Options(BaseModel):
                 raise QueryError(
                     f"the task says what the {name} is; leave `{name}` out", own[name].name_span
                 )
+        if options.memory_limit is not None and None in (options.task, options.batch_size):
+            raise QueryError(
+                "`memory_limit` bounds the row maps of a task's model that is trained in batches: "
+                "OPTIONS (task = …, batch_size = …)",
+                options.span("memory_limit"),
+            )
         if options.regime is not None and options.task is None:
             raise QueryError(
                 "`regime` says what a task may see; there is no task: OPTIONS (task = …)",
@@ -287,6 +306,10 @@ def _message(name: str, error: ErrorDetails) -> str:
         limits = {k: int(v) if v == int(v) else v for k, v in error.get("ctx", {}).items()}
         bound = _RANGES[error["type"]].format(**limits)
         return f"`{name}` must be {bound}, not {shown}"
+    if name == "memory_limit":
+        return (
+            f"`memory_limit` is a size such as '2GB' or '1.5 GiB', or a share, '30%', not {shown}"
+        )
     wanted = _TYPES.get(error["type"], error["msg"])
     return f"`{name}` takes {wanted}, not {shown}"
 

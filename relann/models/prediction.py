@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
 from relann.algebra.rowmaps import RowMaps
+from relann.algebra.terms import Content
 from relann.errors import DataError, QueryError, did_you_mean
 from relann.models.batches import Part, Sliced, check_predicted
 from relann.models.boosting import Boosted
@@ -66,27 +70,60 @@ def evaluate(
 
     `value` is NULL where a metric is undefined, such as AUROC with one class only.
     """
-    options, head = trained.options, trained.head
+    return metrics_over(trained, [judged(trained, maps, split, batch_size)], split)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Predictions of labelled rows beside the truth: labels and numbers."""
+
+    labels: pa.Array
+    label: Content
+    scores: Tensor
+
+
+def judged(
+    trained: Trained | Boosted,
+    maps: RowMaps,
+    split: str | None = "test",
+    batch_size: int | None = None,
+) -> Judged | None:
+    """The predictions of the labelled rows of a split, all of them for None; None without rows."""
+    options = trained.options
     if options.label is None:
         raise QueryError("this model has no label, so there is nothing to compare predictions with")
     label = output_column(maps.plan, options.label, "label", options.span("label"))
     labels = maps.columns[maps.plan.output, label]
     rows = labelled(labels, _rows(trained, maps, split))
-    name = split or "data"
     if not len(rows):
-        raise DataError(f"there are no labelled {name} rows to evaluate on")
-    targets = head.targets(labels.take(pa.array(rows)), label)
+        return None
     scores, valid = _scores(trained, maps, rows, batch_size)
-    check_predicted(valid, name)
-    found = head.probabilities(scores)
+    check_predicted(valid, split or "data")
+    return Judged(labels.take(pa.array(rows)), label, scores)
+
+
+def metrics_over(
+    trained: Trained | Boosted, parts: Sequence[Judged | None], split: str | None
+) -> pa.Table:
+    """What `evaluate` gives, of the rows of all parts together."""
+    head, known = trained.head, [p for p in parts if p is not None]
+    if not known:
+        raise DataError(f"there are no labelled {split or 'data'} rows to evaluate on")
+    labels = [_decoded(p.labels) for p in known]
+    targets = head.targets(pa.concat_arrays(labels), known[0].label)
+    found = head.probabilities(torch.cat([p.scores for p in known]))
     metrics = metrics_of(head)
     return pa.table(
         {
             "metric": pa.array(metrics, pa.string()),
             "value": pa.array([measure(m, head, targets, found) for m in metrics], pa.float64()),
-            "rows": pa.array([len(rows)] * len(metrics), pa.int64()),
+            "rows": pa.array([len(targets)] * len(metrics), pa.int64()),
         }
     )
+
+
+def _decoded(labels: pa.Array) -> pa.Array:
+    return labels.dictionary_decode() if isinstance(labels, pa.DictionaryArray) else labels
 
 
 def candidates(trained: Trained | Boosted, maps: RowMaps, split: str | None) -> pa.Table:

@@ -218,10 +218,20 @@ def check_one_row_each(program: Program, maps: RowMaps, catalog: Catalog) -> Non
     """DataError where a query gives a seed, or a seed's item, several rows: which one counts?"""
     if program.moment is None:
         return
-    seeds, plan = program.moment.seeds, maps.plan
+    node = program.moment.seeds.node
+    check_one_row(
+        program.moment.seeds,
+        maps,
+        lambda: catalog.value(f"SELECT count(*) FROM ({node_to_sql(node)})"),
+    )
+
+
+def check_one_row(seeds: Seeds, maps: RowMaps, count: Callable[[], int]) -> None:
+    """DataError where there is not one row for each seed, `count` of them, or each seed's item."""
+    plan = maps.plan
     found = maps.counts[plan.output]
     if seeds.item is None:
-        asked = catalog.value(f"SELECT count(*) FROM ({node_to_sql(seeds.node)})")
+        asked = count()
         key = seeds.entity
     else:
         contents = dict(plan.contents)
@@ -255,10 +265,20 @@ class MapCache:
         self._most = most
         self._held: OrderedDict[tuple[Plan, str], RowMaps] = OrderedDict()
 
-    def maps(self, program: Program, engine: Engine) -> RowMaps:
-        """The row maps of a program on the data as it is now."""
+    def maps(
+        self,
+        program: Program,
+        engine: Engine,
+        unless: Callable[[], bool] = lambda: False,
+    ) -> RowMaps | None:
+        """The row maps of a program on the data as it is now.
+
+        None where they are not there yet and are not to be built, as `unless` says.
+        """
         key = (program.plan, engine.data_version(program.tables))
         if key not in self._held:
+            if unless():
+                return None
             self._held[key] = build(program.plan, engine)
             while len(self._held) > self._most:
                 self._held.popitem(last=False)

@@ -16,6 +16,7 @@ from relann.algebra.statements import Body, CreateTask
 from relann.algebra.terms import quoted
 from relann.duckdb_errors import duckdb_error_text
 from relann.errors import DataError, QueryError, Span
+from relann.models.known_always import known_always
 from relann.models.predict_to_sql import compile_predict, time_sql
 from relann.models.splits import NAMES
 from relann.models.task_columns import (
@@ -204,6 +205,8 @@ class _Making:
         kind = self._kind()
         self._task = replace(self._task, kind=kind)
         notes = [*notes, *self._sampled()]
+        if self._task.table is not None:
+            notes += known_always(self._schema, self._task.table, self._number)
         sizes = dict(self._rows(f"SELECT split, count(*) FROM {_SEEDS} GROUP BY 1"))
         rows = tuple((split, int(sizes.get(split, 0))) for split in SPLITS)
         self._check_training(dict(rows)["train"], kind)

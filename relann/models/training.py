@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -46,7 +46,7 @@ class Trained:
     head        what the prediction is of
     curve       one row for each epoch, see CURVE; none if it was not trained
     best_epoch  whose weights these are, None if it was not trained
-    rows        how many labelled rows each split has
+    rows        how many labelled rows each split has, as far as its rows were looked at
     device      where it predicts: a choice of `devices.chosen`
     """
 
@@ -106,15 +106,31 @@ def fit(maps: RowMaps, options: Options, watch: Watch = unwatched, team: Team = 
     rows = {name: len(found) for name, found in labels.rows.items()}
     if not options.train:
         return _untrained(maps, options, labels.head, labels.rows["train"], rows)
-    device = _device(options)
+    device = device_of(options)
     team.use(device)
+    return trained_by(
+        lambda: _learning(maps, options, labels, team), options, labels.head, rows, device, watch,
+        team,
+    )  # fmt: skip
+
+
+def trained_by(
+    begin: Callable[[], tuple[Learning, Encoders]],
+    options: Options,
+    head: Head,
+    rows: dict[str, int],
+    device: torch.device,
+    watch: Watch = unwatched,
+    team: Team = ALONE,
+) -> Trained:
+    """What the epochs of a training come to that `begin` makes ready; arguments as in `fit`."""
     curve = []
     with (
-        memory(device, "training", _remedy(options)),
+        memory(device, "training", remedy(options)),
         deterministic(device, options.deterministic),
         progress(options.epochs, shown=team.rank == 0) as show,
     ):
-        learning, encoders = _learning(maps, options, labels, team)
+        learning, encoders = begin()
         for epoch in learning.epochs():
             curve.append(epoch)
             show(epoch.told(learning.metric))
@@ -127,14 +143,15 @@ def fit(maps: RowMaps, options: Options, watch: Watch = unwatched, team: Team = 
     log.info("kept epoch %d of %d", best, len(curve))
     table = curve_table(curve, learning.metric, best)
     weights = {name: value.cpu() for name, value in learning.best_state.items()}
-    return Trained(weights, encoders, labels.head, options, table, best, rows, str(device))
+    return Trained(weights, encoders, head, options, table, best, rows, str(device))
 
 
-def _device(options: Options) -> torch.device:
+def device_of(options: Options) -> torch.device:
+    """Where a model is trained; errors as `devices.chosen` has them."""
     return chosen(options.device or "cpu", options.span("device"))
 
 
-def _remedy(options: Options) -> str:
+def remedy(options: Options) -> str:
     """What to do where memory does not suffice."""
     if options.batch_size is None:
         return "Take the rows in parts: OPTIONS (batch_size = 1024), or train on the cpu"
@@ -156,7 +173,7 @@ def profiled(maps: RowMaps, options: Options) -> Profile | None:
         return None
     if options.label is None:
         encoders = Encoders.fit(maps.plan, maps)
-        module = QueryModule(maps.plan, encoders, options.seed, device=_device(options))
+        module = QueryModule(maps.plan, encoders, options.seed, device=device_of(options))
         return profile(module, module.bind(maps), torch.sum)
     learning = learning_of(maps, options)
     part, targets = next(learning.train.shuffled(np.random.default_rng(options.seed)))
@@ -194,7 +211,7 @@ def _learning(
     metric = deciding_metric(options, head, len(val))
     reached = cut(maps, train)
     encoders = Encoders.fit(maps.plan, reached.maps, options.finetune)
-    module = QueryModule(maps.plan, encoders, options.seed, device=_device(options))
+    module = QueryModule(maps.plan, encoders, options.seed, device=device_of(options))
     source = Sliced(module, maps)
     targets = shared(head.targets(labels.values, labels.column)).to(module.device)
     size = options.batch_size

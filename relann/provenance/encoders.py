@@ -61,13 +61,31 @@ class Vocabulary:
             names = values.column_names
             found = values.group_by(names, use_threads=False).aggregate([([], "count_all")])
             found = found.select([*names, "count_all"]).rename_columns([*names, "rows"])
-            order = pc.sort_indices(
-                found, sort_keys=[("rows", "descending"), *((n, "ascending") for n in names)]
-            )
+            return cls._ordered(found).first(most)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             types = ", ".join(str(a.type) for t in tables for a in t.columns)
             raise DataError(f"values of type {types} cannot be keys: {error}") from error
-        return cls(found.take(order if most is None else order[:most]).combine_chunks())
+
+    @classmethod
+    def _ordered(cls, counted: pa.Table) -> Vocabulary:
+        names = counted.column_names[:-1]
+        keys = [("rows", "descending"), *((n, "ascending") for n in names)]
+        return cls(counted.take(pc.sort_indices(counted, sort_keys=keys)))
+
+    def first(self, most: int | None) -> Vocabulary:
+        """The first so many values (None: all)."""
+        return Vocabulary((self.table if most is None else self.table[:most]).combine_chunks())
+
+    def merged(self, other: Vocabulary) -> Vocabulary:
+        """The values of both, each as often as it was met in both; DataError as in `fit`."""
+        try:
+            both = pa.concat_tables([self.table, other.table], promote_options="permissive")
+            summed = both.group_by(self._names, use_threads=False).aggregate([("rows", "sum")])
+            summed = summed.select([*self._names, "rows_sum"])
+            return self._ordered(summed.rename_columns([*self._names, "rows"]))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+            types = f"{self.table.schema.types[:-1]} and {other.table.schema.types[:-1]}"
+            raise DataError(f"keys of types {types} cannot be compared: {error}") from error
 
     def rows(self, parts: Sequence[pa.Array]) -> Rows:
         """The number of each row's value, −1 for values not in the vocabulary."""
@@ -336,7 +354,28 @@ def keys(step: Step) -> Key | None:
     return None
 
 
-def _origins(plan: Plan, finetune: bool) -> dict[str, Origin]:
+KeySites = dict[str, dict[tuple[int, tuple[Content, ...]], int | None]]
+ScalarSites = dict[tuple[str, str], dict[tuple[int, Content], None]]
+
+
+def sites(plan: Plan) -> tuple[KeySites, ScalarSites]:
+    """What is fitted, and on which columns of which spaces.
+
+    By site the keys of vocabularies, each with how many values are kept (None: all); by encoding
+    and site the numbers and instants.
+    """
+    read: KeySites = {}
+    scalars: ScalarSites = {}
+    for step in plan.steps:
+        if (key := keys(step)) is not None:
+            read.setdefault(key.site, {})[step.space, key.parts] = key.most
+        match step.operation:
+            case Encode(encoding, site, content) if encoding != "elapsed":
+                scalars.setdefault((encoding, site), {})[step.space, content] = None
+    return read, scalars
+
+
+def origins(plan: Plan, finetune: bool) -> dict[str, Origin]:
     """The pretrained encoder of each site that has one."""
     read = [s.operation for s in plan.steps if isinstance(s.operation, Pretrained)]
     return {term.site: Origin.of(term.encoder, finetune) for term in read}
@@ -358,15 +397,8 @@ class Encoders:
         Steps of one site pool their rows; the same column of the same space counts once. `finetune`
         says whether pretrained text encoders are to be trained. EngineError where one is missing.
         """
-        read: dict[str, dict[tuple[int, tuple[Content, ...]], int | None]] = {}
-        scalars: dict[tuple[str, str], dict[tuple[int, Content], None]] = {}
-        for step in plan.steps:
-            if (key := keys(step)) is not None:
-                read.setdefault(key.site, {})[step.space, key.parts] = key.most
-            match step.operation:
-                case Encode(encoding, site, content) if encoding != "elapsed":
-                    scalars.setdefault((encoding, site), {})[step.space, content] = None
-        out = cls(pretrained=_origins(plan, finetune))
+        read, scalars = sites(plan)
+        out = cls(pretrained=origins(plan, finetune))
         for site, places in read.items():
             columns = [[maps.columns[s, p] for p in parts] for s, parts in places]
             limits = [m for m in places.values() if m is not None]

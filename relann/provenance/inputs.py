@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -48,11 +48,27 @@ class Inputs:
     filters: dict[tuple[int, Content], Mask] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, plan: Plan, maps: RowMaps, encoders: Encoders, dtype: torch.dtype) -> Inputs:
-        """All that the steps read; DataError naming the column where a number is not finite."""
+    def read(
+        cls,
+        plan: Plan,
+        maps: RowMaps,
+        encoders: Encoders,
+        dtype: torch.dtype,
+        spaces: Collection[int] | None = None,
+    ) -> Inputs:
+        """All that the steps read of some spaces (None: of all).
+
+        DataError naming the column where a number is not finite.
+        """
         out = cls(dtype)
         for step in plan.steps:
             space, term = step.space, step.operation
+            if isinstance(term, SegmentReduce | SparseProduct | ProductSum):
+                for where in read_contents(step, plan):
+                    if where not in out.filters and (spaces is None or where[0] in spaces):
+                        out.filters[where] = truth(maps.columns[where])
+            if spaces is not None and space not in spaces:
+                continue
             if (key := keys(step)) is not None and (space, key) not in out.keys:
                 parts = [maps.columns[space, p] for p in key.parts]
                 out.keys[space, key] = shared(encoders.vocabularies[key.site].rows(parts))
@@ -70,11 +86,19 @@ class Inputs:
                     if (read := (space, content, encoder)) not in out.texts:
                         origin, texts = encoders.pretrained[site], maps.columns[space, content]
                         out.texts[read] = Texts.of(texts, origin.load(), origin.trained, dtype)
-                case SegmentReduce() | SparseProduct() | ProductSum():
-                    for where in read_contents(step, plan):
-                        if where not in out.filters:
-                            out.filters[where] = truth(maps.columns[where])
         return out
+
+    def beside(self, other: Inputs) -> Inputs:
+        """Those of other spaces as well."""
+        return Inputs(
+            self.dtype,
+            {**self.keys, **other.keys},
+            {**self.lifts, **other.lifts},
+            {**self.codes, **other.codes},
+            {**self.words, **other.words},
+            {**self.texts, **other.texts},
+            {**self.filters, **other.filters},
+        )
 
     def to(self, device: torch.device) -> Inputs:
         """The same on a device; tokens of texts stay where they are."""
@@ -108,6 +132,20 @@ class Inputs:
             rows(self.texts, lambda t, r: t.take(r)),
             rows(self.filters, _taken),
         )
+
+
+def encoded_bytes(plan: Plan) -> dict[int, int]:
+    """About how many bytes a row of each space takes once it is encoded in float32.
+
+    Words and texts are not counted: theirs depend on what is written.
+    """
+    found = dict.fromkeys(range(len(plan.spaces)), 0)
+    for step in plan.steps:
+        if keys(step) is not None:
+            found[step.space] += 4
+        if isinstance(step.operation, Lift | Encode):
+            found[step.space] += 4 * step.operation.width
+    return found
 
 
 def _taken(values: Tensor, rows: Tensor) -> Tensor:

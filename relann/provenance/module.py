@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,9 +92,12 @@ class QueryModule(Scope):
         for name, generator in drawn.items():
             generator.manual_seed(generator_for(self._seed, name).initial_seed() + number)
 
-    def inputs(self, maps: RowMaps) -> Inputs:
-        """The content the steps read, encoded; `Inputs.take` slices it along `cut`."""
-        return Inputs.read(self.plan, maps, self.encoders, self.dtype).to(self.device)
+    def inputs(self, maps: RowMaps, spaces: Collection[int] | None = None) -> Inputs:
+        """The content the steps read of some spaces (None: of all), encoded.
+
+        `Inputs.take` slices it along `cut`.
+        """
+        return Inputs.read(self.plan, maps, self.encoders, self.dtype, spaces).to(self.device)
 
     def bind(
         self,

@@ -5,6 +5,7 @@ CREATE TASK churn OPTIONS (val = '2020-05-01', test = '2020-07-01') AS PREDICT C
 -- |   train        24  2020-01-02 … 2020-04-01  50.0 % true
 -- |   val          12  2020-05-01 … 2020-05-31  50.0 % true
 -- |   test         18  2020-07-01 … 2020-08-30  50.0 % true
+-- |   note: 2 tables have no time column and are always visible: marks (0 rows), products (2 rows)
 -- | WITH anchors AS (
 -- |     SELECT TIMESTAMP '2020-05-01 00:00:00' - k * INTERVAL 30 DAY AS anchor, 'train' AS split FROM range(1, 5) r(k)
 -- |     UNION ALL SELECT TIMESTAMP '2020-05-01 00:00:00' + k * INTERVAL 30 DAY AS anchor, 'val' AS split FROM range(0, 2) r(k)
@@ -31,6 +32,7 @@ CREATE TASK churn AS PREDICT NOT EXISTS(orders.*, 0, 30, days) FOR EACH customer
 -- |   val           6  2020-07-27 … 2020-07-27  50.0 % true
 -- |   test         12  2020-08-26 … 2020-09-25  50.0 % true
 -- |   note: validation begins at 2020-07-27 and test at 2020-08-26, chosen by share
+-- |   note: 2 tables have no time column and are always visible: marks (0 rows), products (2 rows)
 -- | WITH anchors AS (
 -- |     SELECT TIMESTAMP '2020-09-25 00:00:00' - k * INTERVAL 30 DAY AS anchor, 'train' AS split FROM range(3, 9) r(k)
 -- |     UNION ALL SELECT TIMESTAMP '2020-09-25 00:00:00' - k * INTERVAL 30 DAY AS anchor, 'val' AS split FROM range(2, 3) r(k)
@@ -59,6 +61,7 @@ WHERE COUNT(orders.*, -60, 0, days) >= 1 AND customers.country IN ('DE', 'it''s'
 -- |   train        13  2020-01-03 … 2020-03-27  92.3 % true
 -- |   val           5  2020-05-01 … 2020-05-29  100.0 % true
 -- |   test         13  2020-07-01 … 2020-09-23  92.3 % true
+-- |   note: 2 tables have no time column and are always visible: marks (0 rows), products (2 rows)
 -- | WITH anchors AS (
 -- |     SELECT TIMESTAMP '2020-05-01 00:00:00' - k * INTERVAL 1 WEEK AS anchor, 'train' AS split FROM range(5, 18) r(k)
 -- |     UNION ALL SELECT TIMESTAMP '2020-05-01 00:00:00' + k * INTERVAL 1 WEEK AS anchor, 'val' AS split FROM range(0, 5) r(k)
@@ -109,6 +112,7 @@ CREATE TASK next OPTIONS (val = '2020-05-01', test = '2020-07-01') AS PREDICT LI
 -- |   train        12  2020-01-02 … 2020-04-01  2 items each
 -- |   val           6  2020-05-01 … 2020-05-31  2 items each
 -- |   test          9  2020-07-01 … 2020-08-30  2 items each
+-- |   note: 2 tables have no time column and are always visible: marks (0 rows), products (2 rows)
 -- |   warning: 27 seeds dropped: nothing in their window to take the label from
 -- | WITH anchors AS (
 -- |     SELECT TIMESTAMP '2020-05-01 00:00:00' - k * INTERVAL 30 DAY AS anchor, 'train' AS split FROM range(1, 5) r(k)
@@ -135,6 +139,7 @@ CREATE TASK next OPTIONS (val = '2020-05-01', test = '2020-07-01') AS PREDICT FI
 -- |   train        12  2020-01-02 … 2020-04-01  83.3 % 'kite'
 -- |   val           6  2020-05-01 … 2020-05-31  83.3 % 'kite'
 -- |   test          9  2020-07-01 … 2020-08-30  66.7 % 'kite'
+-- |   note: 2 tables have no time column and are always visible: marks (0 rows), products (2 rows)
 -- |   warning: 27 seeds dropped: nothing in their window to take the label from
 -- | WITH anchors AS (
 -- |     SELECT TIMESTAMP '2020-05-01 00:00:00' - k * INTERVAL 30 DAY AS anchor, 'train' AS split FROM range(1, 5) r(k)
@@ -162,6 +167,7 @@ CREATE TASK t OPTIONS (val = '2020-05-01', test = '2020-07-01') AS PREDICT SUM(o
 -- |   val           6  2020-05-01 … 2020-05-31  mean 10, sd 4.05
 -- |   test          9  2020-07-01 … 2020-08-30  mean 10, sd 3.708
 -- |   note: WHERE looks past the anchor: that a seed is there tells what happens later, and no such choice can be made when predictions are wanted
+-- |   note: 2 tables have no time column and are always visible: marks (0 rows), products (2 rows)
 -- | WITH anchors AS (
 -- |     SELECT TIMESTAMP '2020-05-01 00:00:00' - k * INTERVAL 30 DAY AS anchor, 'train' AS split FROM range(1, 5) r(k)
 -- |     UNION ALL SELECT TIMESTAMP '2020-05-01 00:00:00' + k * INTERVAL 30 DAY AS anchor, 'val' AS split FROM range(0, 2) r(k)
@@ -200,6 +206,7 @@ JOIN orders ON ts > a.at AND ts <= a.at + INTERVAL 30 DAY GROUP BY ALL;
 -- |   val          12  2020-05-15 … 2020-06-29  mean 10, sd 3.977
 -- |   test         15  2020-07-14 … 2020-09-12  mean 10, sd 3.928
 -- |   note: assumed: time = 'at', entity = 'customer_id', table = 'customers', label = 'spend'
+-- |   note: 2 tables have no time column and are always visible: marks (0 rows), products (2 rows)
 -- |   warning: 6 seeds dropped: their window of 30 days is not closed when the data ends (2020-10-25)
 -- |   warning: 6 seeds of train whose window reaches past 2020-05-01, where val begins: their labels leak
 -- |   warning: 6 seeds of val whose window reaches past 2020-07-01, where test begins: their labels leak
@@ -216,6 +223,7 @@ SELECT * FROM (VALUES
 -- |   train         3  2020-02-01 … 2020-04-01  mean 2.167, sd 0.5774
 -- |   val           2  2020-03-01 … 2020-03-02  mean 2, sd 0.7071
 -- |   note: columns that are not kept: more
+-- |   note: 2 tables have no time column and are always visible: marks (0 rows), products (2 rows)
 -- |   warning: 1 seed dropped: no entity (NULL)
 -- |   warning: 1 seed dropped: no time (NULL or infinite)
 -- |   warning: 2 seeds dropped: no label (NULL, not finite or empty)

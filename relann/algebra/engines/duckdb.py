@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import duckdb
@@ -58,8 +58,9 @@ class DuckDBEngine:
                 self._shared[node] = name
             yield
         finally:
-            for name in self._shared.values():
-                self._run(f"DROP TABLE {name}")
+            with suppress(duckdb.Error):  # an error that ended a transaction has undone them
+                for name in self._shared.values():
+                    self._connection.execute(f"DROP TABLE {name}").fetchall()
             self._shared.clear()
 
     def _sql(self, node: Node) -> str:
@@ -188,7 +189,8 @@ class DuckDBEngine:
         try:
             yield
         finally:
-            self._connection.unregister(bare)
+            with suppress(duckdb.Error):  # the same
+                self._connection.unregister(bare)
 
     def _group_ids(self, source: ArrowRelation, keys: Sequence[str]) -> tuple[Ints, Ints]:
         """Group of each row, and each group's first row; groups in the order of first rows."""
