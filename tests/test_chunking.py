@@ -35,7 +35,7 @@ def shop() -> Iterator[relann.Session]:
         session.sql(SHOP)
         yield session
         assert session.sql(LEFT).fetchall() == [(0,)]
-        assert not any(t.name.startswith("relann row maps") for t in threading.enumerate())
+        assert not any(t.name.startswith("relann ahead") for t in threading.enumerate())
 
 
 def created(session: relann.Session, options: str = SMALL, query: str = TWO_HOPS) -> str:

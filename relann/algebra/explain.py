@@ -61,9 +61,11 @@ class StepCost:
 class Profile:
     """What an epoch takes: each step that runs in it, the whole, and of that loss and optimiser.
 
-    `counts` are the rows of each space that it runs on, `once` the steps that depend on no weight.
+    `plan` is the one that runs, of a batch perhaps; `counts` are the rows of each space that it
+    runs on, `once` the steps that depend on no weight.
     """
 
+    plan: Plan
     counts: Mapping[int, int]
     once: frozenset[int]
     steps: Mapping[int, StepCost]

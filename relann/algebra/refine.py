@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from relann.algebra.plan import (
@@ -41,9 +41,9 @@ def refine(plan: Plan, counts: Mapping[int, int]) -> Plan:
 
     Spaces stay as they are; values keep their meaning.
     """
-    moving = _Moving(plan, counts)
-    for step in plan.steps:
-        moving.take(step)
+    moving = _Moving(plan, counts, _uses(plan.steps, [v for _, v in plan.values]))
+    for number, step in enumerate(plan.steps):
+        moving.take(number, step)
     outputs = [moving.places[v] for _, v in plan.values]
     steps, outputs = drop_unread(moving.steps, outputs)
     steps, outputs = fuse_gather_scale_sum(steps, outputs)
@@ -58,29 +58,62 @@ _STRICT = (Apply, Concat, Dot, LeakyRelu, Linear, Normalize, Norm, Scale)
 
 @dataclass
 class _Moving:
-    """f(gather(x)) = gather(f(x)): a step of gathered rows runs before the gather, on fewer rows.
+    """f(gather(x)) = gather(f(x)): a step runs before a gather or after it, on fewer rows.
 
+    uses     how often the value of each step of the plan is read
     places   for each step of the plan the step that holds its value now
+    readers  how often the value of each step is read that is there now
     """
 
     plan: Plan
     counts: Mapping[int, int]
+    uses: Counter[int]
+    readers: Counter[int] = field(default_factory=Counter)
     steps: list[Step] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     known: dict[Step, int] = field(default_factory=dict)
 
-    def take(self, step: Step) -> None:
-        """The next step of the plan, below its gather where that is cheaper."""
+    def take(self, number: int, step: Step) -> None:
+        """The next step of the plan, below or above its gather where that is cheaper."""
         operation = renumbered(step.operation, dict(enumerate(self.places)))
-        moved = self._below(step, operation) if isinstance(operation, Term) else None
-        made = self._add(replace(step, operation=operation)) if moved is None else moved
+        match operation:
+            case Gather(source, via):
+                made = self._gathered(step.space, source, via)
+            case Term() if (below := self._below(step, operation)) is not None:
+                made = below
+            case _:
+                made = self._add(replace(step, operation=operation))
         self.places.append(made)
+        self.readers[made] += self.uses[number]
 
     def _add(self, step: Step) -> int:
         if step not in self.known:
             self.known[step] = len(self.steps)
             self.steps.append(step)
         return self.known[step]
+
+    def _gathered(self, space: int, source: int, via: Content) -> int:
+        """The gather of a value; of a term that only it reads, the term of what is gathered."""
+        of = self.steps[source]
+        term = of.operation
+        if isinstance(term, _STRICT) and self.readers[source] == 1 and not term.sees_other_rows:
+            inputs = arguments(term)
+            alone = [k for k in inputs if _is_one_row(self.steps[k].operation)]
+            moved = sum(self.steps[k].width for k in {*inputs} - {*alone})
+            if not term.contents and moved and self._cheaper_above(of, term, space, moved):
+                fresh = {
+                    k: self._add(replace(self.steps[k], space=space))
+                    if k in alone
+                    else self._gathered(space, k, via)
+                    for k in inputs
+                }
+                return self._add(Step(space, of.width, renumbered(term, fresh)))
+        return self._add(Step(space, of.width, Gather(source, via)))
+
+    def _cheaper_above(self, of: Step, term: Term, space: int, moved: int) -> bool:
+        here, there = self.counts[space], self.counts[of.space]
+        work = MOVE * term.width + (term.work if isinstance(term, Linear) else 0)
+        return here * (work + MOVE * moved) < there * work + MOVE * here * term.width
 
     def _below(self, step: Step, term: Term) -> int | None:
         """The gather of the term over the rows that all its arguments are gathered from."""
@@ -117,13 +150,18 @@ def _is_one_row(operation: Operation) -> bool:
     )
 
 
+def _uses(steps: Sequence[Step], outputs: Sequence[int]) -> Counter[int]:
+    """How often the value of each step is read."""
+    return Counter(k for s in steps for k in arguments(s.operation)) + Counter(outputs)
+
+
 def fuse_gather_scale_sum(steps: list[Step], outputs: list[int]) -> tuple[list[Step], list[int]]:
     """Σ_{r in group} w_r · x[via_r] = (A·x)_group, A sparse: no row of width w for each pair.
 
     Fires on a sum over a gather, over a gather times one number for each row or for each head of
     a row, or over a product of gathers, when nothing else reads the wide values in between.
     """
-    uses = Counter(k for s in steps for k in arguments(s.operation)) + Counter(outputs)
+    uses = _uses(steps, outputs)
     fused: list[Step] = []
     for step in steps:
         match step.operation:

@@ -62,7 +62,7 @@ def landscape(trained: Trained, maps: RowMaps, seed: int = 0) -> Landscape | Non
     if len(rows) > ROWS:
         rows = np.sort(source.choice(rows, ROWS, replace=False))
     module = trained.module(maps.plan)
-    part = Part.bind(module, cut(maps, rows))
+    part = Part.bind(module, cut(maps, rows).running())
     targets = torch.from_numpy(head.targets(labels, column)[rows])
 
     def loss() -> float:

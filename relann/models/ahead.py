@@ -30,7 +30,7 @@ class Ahead(Generic[K, V]):
         self._keys = keys
         self._make = make
         self._interrupt = interrupt
-        self._pool = None if interrupt is None else ThreadPoolExecutor(1, "relann row maps")
+        self._pool = None if interrupt is None else ThreadPoolExecutor(1, "relann ahead")
         self._next: tuple[K, Future[V]] | None = None
         self._ask()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from relann.algebra.plan import Plan
 from relann.algebra.rowmaps import RowMaps
 from relann.errors import DataError
+from relann.models.ahead import Ahead
 from relann.models.splits import Numbers
 from relann.models.team import ALONE
 from relann.provenance.arrays import host
@@ -61,6 +63,7 @@ class Sliced:
         self.maps = maps
         self._bare = placed(replace(maps, columns={}, kept={}), module.device)
         self._inputs = inputs
+        self._plan: Plan | None = None
 
     @cached_property
     def inputs(self) -> Inputs:
@@ -68,9 +71,14 @@ class Sliced:
         return self.module.inputs(self.maps) if self._inputs is None else self._inputs
 
     def part(self, rows: Numbers) -> Part:
-        """The part of some output rows (distinct, ascending)."""
-        found = cut(self._bare, rows)
+        """The part of some output rows (distinct, ascending); the first settles the plan of all."""
+        found = cut(self._bare, rows).running(self._plan)
+        self._plan = found.maps.plan
         return Part.bind(self.module, found, self.inputs.take(found.maps.kept))
+
+
+Parts = Generator[tuple[Part, Tensor], None, None]
+"""Parts with their targets; closed, it leaves no thread behind."""
 
 
 class Labelled(Protocol):
@@ -84,7 +92,7 @@ class Labelled(Protocol):
     def targets(self) -> Tensor:
         """Of all rows, as `ordered` has them."""
 
-    def shuffled(self, source: np.random.Generator) -> Iterator[tuple[Part, Tensor]]:
+    def shuffled(self, source: np.random.Generator) -> Parts:
         """Every row once, in parts drawn at random."""
 
     def ordered(self) -> Iterable[tuple[Part, Tensor]]:
@@ -125,7 +133,8 @@ class Batches:
         chosen = self._share(np.arange(len(self.rows)))
         found = self._slice if len(chosen) == len(self.rows) else None
         self._slice = None
-        part = Part.bind(self.source.module, found or cut(self.source.maps, self.rows[chosen]))
+        found = found or cut(self.source.maps, self.rows[chosen])
+        part = Part.bind(self.source.module, found.running())
         return [(self._checked(part), self._targets(chosen))]
 
     @cached_property
@@ -135,14 +144,17 @@ class Batches:
         starts = range(0, len(order), self.size)
         return [self._part(order[begin : begin + self.size]) for begin in starts]
 
-    def shuffled(self, source: np.random.Generator) -> Iterator[tuple[Part, Tensor]]:
-        """Every row once, in slices drawn at random."""
+    def shuffled(self, source: np.random.Generator) -> Parts:
+        """Every row once, in slices drawn at random, the next one cut while one is used."""
         if self.size is None:
             yield from self._whole
             return
         order = source.permutation(len(self.rows))
-        for begin in range(0, len(order), self.size):
-            yield self._part(self._share(np.sort(order[begin : begin + self.size])))
+        starts = range(0, len(order), self.size)
+        slices = (self._share(np.sort(order[begin : begin + self.size])) for begin in starts)
+        with Ahead(slices, self._part, interrupt=_nothing) as ahead:
+            for _ in starts:
+                yield ahead.take()[1]
 
     def ordered(self) -> list[tuple[Part, Tensor]]:
         """Every row once, in order; bound once."""
@@ -158,6 +170,10 @@ class Batches:
     def _checked(self, part: Part) -> Part:
         check_predicted(part.valid, self.name)
         return part
+
+
+def _nothing() -> None:
+    """What stops the cutting of a slice: it is short."""
 
 
 def check_predicted(valid: Known | None, split: str) -> None:

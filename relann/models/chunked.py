@@ -15,7 +15,7 @@ from relann.algebra.rowmaps import RowMaps, running
 from relann.algebra.terms import Content
 from relann.errors import DataError
 from relann.models.ahead import Ahead
-from relann.models.batches import Batches, Labelled, Part, Sliced, check_predicted
+from relann.models.batches import Batches, Labelled, Parts, Sliced, check_predicted
 from relann.models.chunks import Cutting, SeedMaps, chunk_order
 from relann.models.learning import Learning, Watch, unwatched
 from relann.models.losses import infer_head
@@ -240,15 +240,15 @@ class Chunks:
         """How many rows there are."""
         return len(self.targets)
 
-    def shuffled(self, source: np.random.Generator) -> Iterator[tuple[Part, Tensor]]:
+    def shuffled(self, source: np.random.Generator) -> Parts:
         """Every row once, in slices drawn at random inside the chunk that is next."""
         return self._parts(lambda count: source.permutation(count))
 
-    def ordered(self) -> Iterator[tuple[Part, Tensor]]:
+    def ordered(self) -> Parts:
         """Every row once, in order."""
         return self._parts(np.arange)
 
-    def _parts(self, order_of: Callable[[int], Numbers]) -> Iterator[tuple[Part, Tensor]]:
+    def _parts(self, order_of: Callable[[int], Numbers]) -> Parts:
         for _ in self._rows:
             key, sliced = self._ahead.take()
             rows = self._rows[key]

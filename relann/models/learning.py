@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from relann.algebra.plan import Plan
 from relann.algebra.terms import Term
 from relann.errors import DataError, QueryError
-from relann.models.batches import Labelled
+from relann.models.batches import Labelled, Part
 from relann.models.losses import Head
 from relann.models.metrics import is_better, measure
 from relann.models.options import Options
@@ -141,25 +143,28 @@ class Learning:
         if not self.module.training:  # telling every part takes longer than a small model's step
             self.module.train()
         total = 0.0
-        for part, targets in self.train.shuffled(self.source):
-            self.optimizer.zero_grad(set_to_none=True)
-            with mixed(self.module.device, self.options.precision):
-                scores = part.scores(self.module)
-            loss = self.head.value(scores.to(self.module.dtype), targets)
-            if not loss.requires_grad:
-                raise QueryError(
-                    "the prediction depends on no parameter, so there is nothing to train"
-                )
-            found = loss.item()
-            if not math.isfinite(found):
-                raise DataError(self._why_strange(number, f"the loss is {found}", part.batch))
-            loss.backward()  # type: ignore[no-untyped-call]
-            found, count = self.team.combine(self.learned, found, len(targets), self.module.device)
-            if self.options.clip is not None:
-                torch.nn.utils.clip_grad_norm_(self.learned, self.options.clip)
-            self.optimizer.step()
-            total += found * count
+        with closing(self.train.shuffled(self.source)) as parts:
+            for part, targets in parts:
+                total += self._step(number, part, targets)
         return total / self.train.count
+
+    def _step(self, number: int, part: Part, targets: Tensor) -> float:
+        """One step, the weights changed; the loss before that, summed over the part's rows."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with mixed(self.module.device, self.options.precision):
+            scores = part.scores(self.module)
+        loss = self.head.value(scores.to(self.module.dtype), targets)
+        if not loss.requires_grad:
+            raise QueryError("the prediction depends on no parameter, so there is nothing to train")
+        found = loss.item()
+        if not math.isfinite(found):
+            raise DataError(self._why_strange(number, f"the loss is {found}", part.batch))
+        loss.backward()  # type: ignore[no-untyped-call]
+        found, count = self.team.combine(self.learned, found, len(targets), self.module.device)
+        if self.options.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.learned, self.options.clip)
+        self.optimizer.step()
+        return found * count
 
     def _validate(self, number: int) -> tuple[float | None, float | None]:
         """Loss and metric on the validation rows, None where there are none."""
@@ -203,20 +208,9 @@ class Learning:
         if step is None:
             return f"{what}: the prediction or the label is too large; scale it"
         return (
-            f"{what}: `{self._written(step)}` gives a number that is not finite. Keep its argument "
-            "in range, or scale large inputs"
+            f"{what}: `{_written(batch.plan, step)}` gives a number that is not finite. Keep its "
+            "argument in range, or scale large inputs"
         )
-
-    def _written(self, number: int) -> str:
-        """A step as a term over the terms it reads."""
-        operation = self.module.plan.steps[number].operation
-        if not isinstance(operation, Term):
-            return type(operation).__name__
-        text = str(operation)
-        for name in sorted(operation.fields, key=len, reverse=True):
-            inner = self.module.plan.steps[int(name[1:])].operation
-            text = text.replace(name, str(inner) if isinstance(inner, Term) else "…")
-        return text
 
     def finish(self) -> None:
         """Settle which weights are kept; DataError where they are not finite.
@@ -260,3 +254,15 @@ def _optimizer(parameters: list[dict[str, Any]], options: Options) -> torch.opti
             return torch.optim.RMSprop(parameters, lr=lr, weight_decay=decay, momentum=momentum)
         case "adagrad":
             return torch.optim.Adagrad(parameters, lr=lr, weight_decay=decay, fused=True)
+
+
+def _written(plan: Plan, number: int) -> str:
+    """A step as a term over the terms it reads."""
+    operation = plan.steps[number].operation
+    if not isinstance(operation, Term):
+        return type(operation).__name__
+    text = str(operation)
+    for name in sorted(operation.fields, key=len, reverse=True):
+        inner = plan.steps[int(name[1:])].operation
+        text = text.replace(name, str(inner) if isinstance(inner, Term) else "…")
+    return text

@@ -209,8 +209,10 @@ class Program:
         if maps is None:
             told = explain(self.node, self.optimised, self.plan, self.statistics)
         else:
-            counts = maps.counts if profile is None else profile.counts
-            told = explain(self.node, self.optimised, maps.plan, self.statistics, counts, profile)
+            runs = maps if profile is None else profile
+            told = explain(
+                self.node, self.optimised, runs.plan, self.statistics, runs.counts, profile
+            )
         return told if self.certificate is None else f"{told}\n\n{self.certificate}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -176,7 +177,8 @@ def profiled(maps: RowMaps, options: Options) -> Profile | None:
         module = QueryModule(maps.plan, encoders, options.seed, device=device_of(options))
         return profile(module, module.bind(maps), torch.sum)
     learning = learning_of(maps, options)
-    part, targets = next(learning.train.shuffled(np.random.default_rng(options.seed)))
+    with closing(learning.train.shuffled(np.random.default_rng(options.seed))) as parts:
+        part, targets = next(parts)
     head = learning.head
     return profile(learning.module, part.batch, lambda s: head.value(part.asked(s), targets))
 

@@ -33,6 +33,7 @@ class Batch:
               the last in the memory of the processor
     counts    rows of each space
     once      the steps whose values depend on no parameter
+    plan      whose steps these are
     """
 
     program: tuple[tuple[int, Run, tuple[int, ...]], ...]
@@ -40,6 +41,7 @@ class Batch:
     outputs: tuple[tuple[int, Run, Known | None], ...]
     counts: Mapping[int, int]
     once: Sequence[int]
+    plan: Plan
 
 
 class QueryModule(Scope):
@@ -108,14 +110,15 @@ class QueryModule(Scope):
         """The steps bound to row maps: everything that does not change from epoch to epoch.
 
         Works out which rows are NULL, builds the sparse structures with their transposes on demand,
-        and computes what depends on no parameter. `inputs` are those of `maps`, if there already;
+        and computes what depends on no parameter. The steps are those of the maps' own plan, which
+        may have them elsewhere than the module's. `inputs` are those of `maps`, if there already;
         `stacks` those of the slice that `maps` belong to.
 
         Raises DataError for numbers that are not finite and for `per` keys that training did not
         have, naming them.
         """
         around = Surroundings(
-            self.plan,
+            maps.plan,
             placed(maps, self.device),
             self.inputs(maps) if inputs is None else inputs,
             self.encoders,
@@ -123,13 +126,13 @@ class QueryModule(Scope):
             lambda: self.training,
             self._generators,
             stacks={s: rows.to(self.device) for s, rows in (stacks or {}).items()},
-            uses=_uses(self.plan),
+            uses=_uses(maps.plan),
             learners=self._learners,
             device=self.device,
         )
-        for number in range(len(self.plan.steps)):
+        for number in range(len(maps.plan.steps)):
             around.bound.append(bind_step(around, number))
-        ends = [step for _, step in self.plan.values]
+        ends = [step for _, step in maps.plan.values]
         constants, learned = _needed(around.bound, ends)
         return Batch(
             _program(around.bound, learned, ends),
@@ -137,6 +140,7 @@ class QueryModule(Scope):
             tuple((k, around.wide(k), _known(around.bound[k].valid)) for k in ends),
             dict(maps.counts),
             constants,
+            maps.plan,
         )
 
     def forward(self, batch: Batch) -> list[tuple[Tensor, Known | None]]:

@@ -38,8 +38,9 @@ def profile(module: QueryModule, batch: Batch, loss: Loss, repeats: int = _REPEA
         forward, backward, size = (
             statistics.median(run[number][k] for run in runs) for k in range(3)
         )
-        costs[number] = StepCost(forward, backward, int(size), _parameters(module, number, sizes))
+        costs[number] = StepCost(forward, backward, int(size), _parameters(batch, number, sizes))
     return Profile(
+        batch.plan,
         batch.counts,
         frozenset(batch.once),
         costs,
@@ -48,8 +49,8 @@ def profile(module: QueryModule, batch: Batch, loss: Loss, repeats: int = _REPEA
     )
 
 
-def _parameters(module: QueryModule, number: int, sizes: Mapping[str, int]) -> int:
-    operation = module.plan.steps[number].operation
+def _parameters(batch: Batch, number: int, sizes: Mapping[str, int]) -> int:
+    operation = batch.plan.steps[number].operation
     if not isinstance(operation, Term):
         return 0
     return sum(sizes[p.name] for p in operation.parameters)

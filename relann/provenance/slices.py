@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from relann.algebra.engines.protocol import Numbers
-from relann.algebra.plan import Groups, Stack
-from relann.algebra.rowmaps import Partitions, RowMaps
+from relann.algebra.plan import Groups, Plan, Stack
+from relann.algebra.refine import refine
+from relann.algebra.rowmaps import Partitions, RowMaps, running
 from relann.provenance.arrays import host, places, shared
 from relann.provenance.devices import CPU
 
@@ -31,6 +32,15 @@ class Slice:
     maps: RowMaps
     rows: Tensor | None = None
     stacks: Mapping[int, Tensor] = field(default_factory=dict)
+
+    def running(self, plan: Plan | None = None) -> Slice:
+        """The same with the steps of a plan, by default each where it has the fewest rows.
+
+        A product of all posts may be cheaper than one for each seed, and the other way round for
+        the posts of 512 seeds.
+        """
+        settled = refine(self.maps.plan, self.maps.counts) if plan is None else plan
+        return replace(self, maps=running(self.maps, settled))
 
 
 def placed(maps: RowMaps, device: torch.device | None = None) -> RowMaps:

@@ -11,8 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relann.algebra.plan import Gather, SegmentReduce, SparseProduct
-from relann.algebra.rowmaps import RowMaps
+from relann.algebra.engines.duckdb import DuckDBEngine
+from relann.algebra.lower import lower
+from relann.algebra.optimize import optimise
+from relann.algebra.plan import Gather, Plan, SegmentReduce, SparseProduct
+from relann.algebra.refine import refine
+from relann.algebra.rowmaps import RowMaps, build, running
+from relann.algebra.statistics import Statistics
 from relann.algebra.terms import (
     Apply,
     Constant,
@@ -36,6 +41,8 @@ from relann.provenance.kernels.structures import Incidence
 from relann.provenance.module import QueryModule
 from relann.provenance.slices import cut
 from relann.provenance.words import Words
+from relann.schema import Catalog
+from tests.fixtures import bound, papers
 from tests.provenance import naive
 from tests.provenance.plans import A, B, Draft, F, K, V, X, random_maps
 
@@ -58,6 +65,45 @@ def test_random_plans_mean_what_loops_say(seed: int) -> None:
     for (value, valid), (_, step) in zip(module(module.bind(maps)), maps.plan.values, strict=True):
         assert value.shape == (len(every[step]), maps.plan.steps[step].width)
         check(module, value, valid, every[step])
+
+
+@given(st.integers(0, 2**32))
+def test_wherever_steps_run_they_mean_the_same(seed: int) -> None:
+    """Steps moved over their gathers as made-up numbers of rows would have it."""
+    maps = random_maps(seed)
+    draw = np.random.default_rng(seed)
+    counts = {space: int(draw.choice([1, 100, 10_000])) for space in maps.counts}
+    moved = running(maps, refine(maps.plan, counts))
+    module = module_of(maps)
+    every = naive.values(module, maps)
+    found = module(module.bind(moved))
+    for (value, valid), (_, step) in zip(found, maps.plan.values, strict=True):
+        check(module, value, valid, every[step])
+
+
+def test_a_product_runs_where_a_batch_has_the_fewest_rows() -> None:
+    """Over all rows below the join; of three of them above it, since all papers are read anyhow."""
+    con = papers()
+    sql = (
+        "SELECT c.src, linear(p.x, 4) AS z, t.z AS t FROM cites c JOIN paper p ON p.id = c.src "
+        "CROSS JOIN (SELECT sum(q.x) AS z FROM paper q) t"
+    )
+    catalog = Catalog(con)
+    node = optimise(bound(con, sql), Statistics(catalog.estimate, catalog.sketch)).node
+    maps = build(lower(node), DuckDBEngine(con))
+    few = cut(maps, np.arange(3))
+
+    def product(plan: Plan) -> int:
+        (step,) = (s for s in plan.steps if isinstance(s.operation, Linear))
+        return step.space
+
+    assert maps.counts[product(maps.plan)] == maps.counts[product(few.maps.plan)] == 100
+    moved = few.running().maps
+    assert moved.counts[product(moved.plan)] == 3 == len(few.maps.kept[product(moved.plan)])
+    module = module_of(maps)
+    ((whole, _), _) = module(module.bind(maps))
+    ((some, _), _) = module(module.bind(moved))
+    torch.testing.assert_close(some, whole[:3])
 
 
 def check(module: QueryModule, value: torch.Tensor, valid, expected: list[naive.Row]) -> None:
