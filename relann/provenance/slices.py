@@ -112,27 +112,27 @@ def restricted(maps: RowMaps, rows: Tensor) -> RowMaps:
     one they have in the full maps.
     """
     demand = _demand(maps, rows)
-    fresh = {s: _renumbering(maps.counts[s], d) for s, d in demand.items()}
+    whole = {space for space, kept in demand.items() if len(kept) == maps.counts[space]}
+    fresh = {s: _renumbering(maps.counts[s], d) for s, d in demand.items() if s not in whole}
 
     def picked(numbers: Tensor, space: int) -> Tensor:
-        whole = len(demand[space]) == maps.counts[space]
-        return numbers if whole else numbers.index_select(0, demand[space])
+        return numbers if space in whole else numbers.index_select(0, demand[space])
+
+    def renumbered(numbers: Tensor, space: int) -> Tensor:
+        return numbers if space in whole else fresh[space].index_select(0, numbers + 1)
 
     def columns(values: pa.Array, space: int) -> pa.Array:
-        whole = len(demand[space]) == maps.counts[space]
-        return values if whole else values.take(pa.array(host(demand[space])))
+        return values if space in whole else values.take(pa.array(host(demand[space])))
 
     return replace(
         maps,
         counts={space: len(kept) for space, kept in demand.items()},
         gathers={
-            (space, via): fresh[maps.plan.gathered[space, via]].index_select(
-                0, picked(index, space) + 1
-            )
+            (space, via): renumbered(picked(index, space), maps.plan.gathered[space, via])
             for (space, via), index in maps.gathers.items()
         },
         groups={
-            space: fresh[space][1:].index_select(0, picked(ids, _source(maps, space)))
+            space: renumbered(picked(ids, _source(maps, space)), space)
             for space, ids in maps.groups.items()
         },
         partitions={
