@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from relann.provenance.kernels.gathering import gather, gathered_dot
-from relann.provenance.kernels.products import grouped_linear, weighted_sum
+from relann.provenance.kernels.products import grouped_linear, laid_out, weighted_sum
 from relann.provenance.kernels.reducing import (
     segment_cumsum,
     segment_max,
@@ -318,6 +318,15 @@ def linear_both(graph: Graph) -> Group:
     }
 
 
+def narrow_both(graph: Graph) -> Group:
+    """A row's vector times a weight of 7 outputs, the gradient of the weight by rows or columns."""
+    weight, grad = torch.randn(graph.sizes.width, 7), torch.randn(graph.sizes.nodes, 7)
+    return {
+        "torch": both(torch.matmul, grad, graph.x, weight),
+        "relann": both(lambda x, w: x @ laid_out(w), grad, graph.x, weight),
+    }
+
+
 def building(graph: Graph) -> Group:
     """The row maps: edges sorted by target, then grouped by source; and edges in no order."""
     targets, sources, nodes = graph.targets, graph.sources, graph.sizes.nodes
@@ -393,6 +402,7 @@ GROUPS: dict[str, Callable[[Graph], Group]] = {
     "gather-both": gather_both,
     "group-by-both": group_by_both,
     "linear-both": linear_both,
+    "narrow-both": narrow_both,
     "building": building,
     "tiny": tiny,
 }

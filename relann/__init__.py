@@ -2,8 +2,8 @@
 
 import os
 
-# Torch reads it once, when it makes its first tensor. Large tensors on huge pages: fresh memory is
-# dear, and every step of an epoch writes some (1M × 64 numbers plus others: 31 to 54 ms, not 130).
+# Torch reads it once, when it makes its first tensor: large tensors on huge pages. Every step of an
+# epoch writes fresh memory, and the small pages of it are what large models wait for.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import relann.datasets as datasets

@@ -214,11 +214,11 @@ TEMPLATES: tuple[Template, ...] = (
     ),
     _network(
         "sage",
-        Knob("layers", (2, 1)),  # three take minutes to compile where tables are many
+        Knob("layers", (2, 1)),  # the bank has no more: three took minutes to compile
         Knob("aggregate", ("avg", "sum", ("avg", "max"))),
         Knob("neighbours", (None, 16, 64)),
     ),
-    # a layer of relgnn reaches as far as two of the others, and compiling two of them takes minutes
+    # a layer of relgnn reaches as far as two of the others; the bank has one
     *(
         _network(name, Knob("layers", layers), Knob("heads", (4, 2)), Knob("neighbours", (32, 8)))
         for name, layers in (("gat", (1, 2)), ("relgnn", (1,)), ("hgt", (1, 2)))

@@ -20,6 +20,8 @@ from relann.provenance.kernels.rowwise import dots, rows_at
 from relann.provenance.kernels.structures import Cuts, Incidence, Padding, Products
 from relann.provenance.kernels.threads import workers
 
+_NARROW = 16
+
 
 def weighted_sum(
     x: Float[Tensor, "sources width"],
@@ -42,6 +44,15 @@ def weighted_sum(
     if not compiled(x):
         return plain.weighted_sum(x, weight, incidence)
     return apply(_WeightedSum, x, weight, incidence)
+
+
+def laid_out(weight: Float[Tensor, "inputs outputs"]) -> Float[Tensor, "inputs outputs"]:
+    """A weight, by columns where it is narrow: then torch takes its gradient as (gᵀ·x)ᵀ, not xᵀ·g.
+
+    Which is several times faster for 2 to 15 outputs (`benchmarks/kernels`, narrow-both), and much
+    the same for more.
+    """
+    return weight.T.contiguous().T if 1 < weight.shape[1] < _NARROW else weight
 
 
 def grouped_linear(
