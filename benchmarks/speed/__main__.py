@@ -4,7 +4,7 @@ DATA is the folder of the real data sets (`planetoid`, `hetero`, `rdf`, `hygnn`)
 workload run in one process, an epoch of each in turn; printed are medians, the least, and
 relann's share of each peer. Peak memory is that of a fresh process for each contender, its tables
 included. Both sides use torch's threads as they come. `--scaling FOLDER` draws the time of an epoch
-over edges and widths.
+and peak memory over edges and widths.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ def memory(name: str, contender: str, folder: Path) -> float:
 
 
 def _memory_here(name: str, contender: str, folder: Path) -> None:
-    workload = WORKLOADS[name]
+    workload = workload_of(name)
     epoch = workload.contenders[contender](workload.tables(folder))
     for _ in range(1 if contender in workload.once else 3):
         epoch()
@@ -272,31 +272,47 @@ def row(workload: Workload, found: dict[str, list[float]], peaks: dict[str, floa
     return lines
 
 
+SCALED: dict[str, Make] = {
+    "relann": _ours(programs.GCN),
+    "PyG": _theirs(peers.gcn_pyg),
+    "torch.sparse": _theirs(peers.gcn_csr),
+}
+_BY = "x"  # stands between the nodes, edges and width of a scaled workload's name
+
+
+def workload_of(name: str) -> Workload:
+    """A workload of the table, or the two-layer GCN on a random graph that a point's name says."""
+    if name in WORKLOADS:
+        return WORKLOADS[name]
+    nodes, edges, width = map(int, name.split(_BY))
+    return Workload(name, _random(nodes, edges, width), SCALED, repeats=3)
+
+
 def scaling(folder: Path) -> None:
-    """An epoch's time of a two-layer GCN over edges and over widths, as PNG and JSON."""
-    contenders = {
-        "relann": _ours(programs.GCN),
-        "PyG": _theirs(peers.gcn_pyg),
-        "torch.sparse": _theirs(peers.gcn_csr),
-    }
+    """An epoch's time and a process' peak memory over edges and over widths, as PNG and JSON."""
     edges = [10**4, 10**5, 10**6, 10**7]
     widths = [16, 32, 64, 128, 256]
     points = {
-        "edges": [(e, (max(100, e // 10), e, 64)) for e in edges],
-        "width": [(w, (100_000, 1_000_000, w)) for w in widths],
+        "edges": {e: (max(100, e // 10), e, 64) for e in edges},
+        "width": {w: (100_000, 1_000_000, w) for w in widths},
     }
-    results: dict[str, dict[str, list[float]]] = {}
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
-    for axis, (over, sizes) in zip(axes, points.items(), strict=True):
-        results[over] = {name: [] for name in contenders}
-        for _, (nodes, count, width) in sizes:
-            workload = Workload("", _random(nodes, count, width), contenders, repeats=3)
-            for name, taken in times(workload, folder).items():
-                results[over][name].append(statistics.median(taken))
-        for name, taken in results[over].items():
-            axis.plot([x for x, _ in sizes], taken, marker="o", label=name)
-        axis.set(xscale="log", yscale="log", xlabel=over, ylabel="ms per epoch")
-        axis.legend()
+    figure, axes = plt.subplots(2, 2, figsize=(10, 8), constrained_layout=True)
+    results: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for over, sizes in points.items():
+        took, peaks = {n: [] for n in SCALED}, {n: [] for n in SCALED}  # type: ignore[var-annotated]
+        for size in sizes.values():
+            name = _BY.join(map(str, size))
+            for contender, taken in times(workload_of(name), folder).items():
+                took[contender].append(statistics.median(taken))
+                peaks[contender].append(memory(name, contender, folder))
+        results[over] = {"ms": took, "peak MB": peaks}
+    for column, (over, found) in enumerate(results.items()):
+        labels = {"ms": "ms per epoch", "peak MB": "peak MB of the process"}
+        for axis, (what, label) in zip(axes[:, column], labels.items(), strict=True):
+            for contender, values in found[what].items():
+                axis.plot(list(points[over]), values, marker="o", label=contender)
+            axis.set(xscale="log", yscale="log", xlabel=over, ylabel=label)
+            axis.legend()
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / "scaling.png", dpi=110)
     (folder / "scaling.json").write_text(json.dumps(results, indent=1))

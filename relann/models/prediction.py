@@ -165,7 +165,7 @@ def _scores(
     remedy = "Predict some rows at a time, ml_predict('m', (SELECT …)), or on the cpu"
     with memory(module.device, "prediction", remedy), torch.no_grad():
         if batch_size is None:
-            part = Part.bind(module, cut(maps, chosen).running())
+            part = Part.bind(module, cut(maps, chosen))
             return part.scores(module).cpu(), part.valid
         source = Sliced(module, maps)
         starts = range(0, max(1, len(chosen)), batch_size)

@@ -37,7 +37,8 @@ class Slice:
         """The same with the steps of a plan, by default each where it has the fewest rows.
 
         A product of all posts may be cheaper than one for each seed, and the other way round for
-        the posts of 512 seeds.
+        the posts of 512 seeds. Predictions do without: there the bits of a row do not depend on
+        which others are asked for.
         """
         settled = refine(self.maps.plan, self.maps.counts) if plan is None else plan
         return replace(self, maps=running(self.maps, settled))
