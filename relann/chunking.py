@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -79,15 +79,11 @@ def over_chunks(
     the other, on the session's connection.
     """
     options, program = known.trained.options, known.program
-    if program.moment is None or models.held(program) is not None:
-        return None
-    if models.store.in_transaction():
-        return None
-    if options.memory_limit is None and not _many(models, program):
+    if program.moment is None or not _may_not_fit(models, program, options):
         return None
     allowed = _limit(models, options)
     column = options.split if program.moment.seeds.label is not None else None
-    with _closing(SeedMaps(program, models.engine, models.connection, column)) as maps:
+    with closing(SeedMaps(program, models.engine, models.connection, column)) as maps:
         if maps.sizes.whole <= allowed:
             return None
         most = maps.sizes.most(maps.sizes.share(allowed, 1))
@@ -106,14 +102,10 @@ def in_one_chunk(
 
     None where row maps of all seeds fit.
     """
-    if not _in_batches(options) or models.held(program) is not None:
-        return None
-    if models.store.in_transaction():
-        return None
-    if options.memory_limit is None and not _many(models, program):
+    if not _in_batches(options) or not _may_not_fit(models, program, options):
         return None
     allowed, size = _limit(models, options), options.batch_size
-    with _closing(
+    with closing(
         SeedMaps(program, models.engine, models.connection, options.split, options.label)
     ) as maps:
         if maps.sizes.whole <= allowed:
@@ -126,6 +118,13 @@ def in_one_chunk(
 
 def _in_batches(options: Options) -> bool:
     return options.task is not None and options.batch_size is not None
+
+
+def _may_not_fit(models: BoundModels, program: Program, options: Options) -> bool:
+    """Whether sizes are worth a look: whole maps are not there, and chunks could be built."""
+    if models.held(program) is not None or models.store.in_transaction():
+        return False
+    return options.memory_limit is not None or _many(models, program)
 
 
 def _many(models: BoundModels, program: Program) -> bool:
@@ -153,22 +152,14 @@ def _seed_maps(
     if isinstance(models.engine, DuckDBEngine):
         why = seen_by_one_only(models.connection)
     if why is not None:
-        with _closing(SeedMaps(program, models.engine, models.connection, split, label)) as maps:
+        with closing(SeedMaps(program, models.engine, models.connection, split, label)) as maps:
             yield maps, None, why
         return
     with (
         second_connection(models.connection) as second,
-        _closing(SeedMaps(program, DuckDBEngine(second), second, split, label)) as maps,
+        closing(SeedMaps(program, DuckDBEngine(second), second, split, label)) as maps,
     ):
         yield maps, second.interrupt, ""
-
-
-@contextmanager
-def _closing(maps: SeedMaps) -> Iterator[SeedMaps]:
-    try:
-        yield maps
-    finally:
-        maps.close()
 
 
 def _told(maps: SeedMaps, allowed: int, chunks: int, seeds: int, why: str) -> str:

@@ -15,6 +15,19 @@ from relann.schema import Catalog, ForeignKey, Relation, Schema
 
 Order = tuple[int | None, datetime, float | None, str]
 
+YEARS_OF_ORDERS = """
+CREATE TABLE customers (customer_id INTEGER PRIMARY KEY, country VARCHAR);
+CREATE TABLE products (sku INTEGER PRIMARY KEY, price DOUBLE);
+CREATE TABLE orders (order_id INTEGER PRIMARY KEY,
+    customer_id INTEGER REFERENCES customers (customer_id),
+    sku INTEGER REFERENCES products (sku), ordered_at TIMESTAMP, total DOUBLE);
+INSERT INTO customers SELECT i, ['DE', 'FR', 'IT'][1 + i % 3] FROM range(30) t(i);
+INSERT INTO products SELECT i, 1 + i FROM range(12) t(i);
+INSERT INTO orders SELECT i, (i * i + i // 40) * (1 + i % 3) % 30, i * 7 % 12,
+    TIMESTAMP '2022-01-01' + i * INTERVAL 13 HOUR, i % 17 FROM range(1500) t(i);
+"""
+"""30 customers and their 1,500 orders from 2022 on, one every 13 hours."""
+
 _TABLES = """
 CREATE TABLE products (sku VARCHAR PRIMARY KEY, price DOUBLE);
 CREATE TABLE customers (customer_id INTEGER PRIMARY KEY, country VARCHAR, signup TIMESTAMP);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 from sqlglot import exp
 
@@ -76,27 +76,29 @@ class Keys:
 def equated(node: Node, on: Content) -> list[str]:
     """The columns of a relation that a condition says are equal to something of another."""
     found = []
-    for part in conjuncts(on):
-        equal = part.expression.unnest()
-        if isinstance(equal, exp.EQ):
-            sides = (equal.this.unnest(), equal.expression.unnest())
-            for one, other in (sides, sides[::-1]):
-                elsewhere = all(c.name not in node.by_name for c in other.find_all(exp.Column))
-                if isinstance(one, exp.Column) and one.name in node.by_name and elsewhere:
-                    found.append(one.name)
+    for sides in _equal_sides(on):
+        for one, other in (sides, sides[::-1]):
+            elsewhere = all(c.name not in node.by_name for c in other.find_all(exp.Column))
+            if isinstance(one, exp.Column) and one.name in node.by_name and elsewhere:
+                found.append(one.name)
     return found
 
 
 def _equalities(on: Content) -> list[tuple[str, str]]:
     """The pairs of columns that a condition says are equal."""
-    found = []
+    return [
+        (one.name, other.name)
+        for one, other in _equal_sides(on)
+        if isinstance(one, exp.Column) and isinstance(other, exp.Column)
+    ]
+
+
+def _equal_sides(on: Content) -> Iterator[tuple[exp.Expr, exp.Expr]]:
+    """Both sides of each equality that a condition demands."""
     for part in conjuncts(on):
         equal = part.expression.unnest()
         if isinstance(equal, exp.EQ):
-            one, other = equal.this.unnest(), equal.expression.unnest()
-            if isinstance(one, exp.Column) and isinstance(other, exp.Column):
-                found.append((one.name, other.name))
-    return found
+            yield equal.this.unnest(), equal.expression.unnest()
 
 
 def _values(node: Node, columns: Collection[str]) -> set[Content | Term | str]:

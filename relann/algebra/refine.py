@@ -112,7 +112,7 @@ class _Moving:
 
     def _cheaper_above(self, of: Step, term: Term, space: int, moved: int) -> bool:
         here, there = self.counts[space], self.counts[of.space]
-        work = MOVE * term.width + (term.work if isinstance(term, Linear) else 0)
+        work = _work(term)
         return here * (work + MOVE * moved) < there * work + MOVE * here * term.width
 
     def _below(self, step: Step, term: Term) -> int | None:
@@ -136,11 +136,14 @@ class _Moving:
 
     def _cheaper(self, step: Step, term: Term, space: int) -> bool:
         here, there = self.counts[step.space], self.counts[space]
-        work = MOVE * term.width
-        if isinstance(term, Linear):
-            work += term.work
+        work = _work(term)
         moved = max(self.steps[k].width for k in arguments(term))
         return there * work + MOVE * here * term.width < here * work + MOVE * here * moved
+
+
+def _work(term: Term) -> int:
+    """Multiply-adds of a row, moving its result included."""
+    return MOVE * term.width + (term.work if isinstance(term, Linear) else 0)
 
 
 def _is_one_row(operation: Operation) -> bool:

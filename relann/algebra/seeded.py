@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from relann.algebra.engines.protocol import Engine
+from relann.algebra.lower import space_sources
 from relann.algebra.nodes import Node, Query, Scan
-from relann.algebra.plan import Groups, Held, Plan, Rows, Space
+from relann.algebra.plan import Plan, Rows, Space
 from relann.algebra.rowmaps import RowMaps, extended
 
 CHUNK = 'temp."relann chunk"'
@@ -36,7 +37,7 @@ class Seeded:
         for number, space in enumerate(plan.spaces):
             moved = _moved(space, leaf)
             spaces.append(moved)
-            if moved is not space or varying & _sources(space):
+            if moved is not space or not varying.isdisjoint(space_sources(space)):
                 varying.add(number)
         made = replace(plan, spaces=tuple(spaces))
         same = [n for n in range(len(spaces)) if n not in varying]
@@ -63,15 +64,6 @@ def _moved(space: Space, leaf: Node) -> Space:
 
     node = space.node.transformed(change)
     return space if node is space.node else replace(space, node=node)
-
-
-def _sources(space: Space) -> set[int]:
-    match space:
-        case Rows(node):
-            return {n.space for n in node.walk() if isinstance(n, Held)}
-        case Groups(source):
-            return {source}
-    return set(space.parts)
 
 
 def bytes_of(maps: RowMaps) -> dict[int, int]:

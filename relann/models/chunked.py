@@ -20,7 +20,7 @@ from relann.models.chunks import Cutting, SeedMaps, chunk_order
 from relann.models.learning import Learning, Watch, unwatched
 from relann.models.losses import infer_head
 from relann.models.options import Options
-from relann.models.splits import Numbers, labelled, output_column, prediction_step
+from relann.models.splits import Numbers, decoded, labelled, output_column, prediction_step
 from relann.models.training import Trained, deciding_metric, device_of, remedy, trained_by
 from relann.provenance.arrays import host, shared
 from relann.provenance.devices import memory
@@ -151,9 +151,7 @@ class _Read:
             )
 
     def _labelled(self, maps: RowMaps) -> tuple[Numbers, pa.Array]:
-        values = maps.columns[maps.plan.output, self.label]
-        if isinstance(values, pa.DictionaryArray):
-            values = values.dictionary_decode()
+        values = decoded(maps.columns[maps.plan.output, self.label])
         rows = labelled(values, np.arange(len(values)))
         return rows, values.take(pa.array(rows))
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from relann.algebra.terms import Content, is_numeric, is_text
 from relann.errors import DataError, QueryError, Span, listing
+from relann.models.splits import decoded
 from relann.provenance.encoders import numbers
 
 Targets = npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -49,7 +50,7 @@ class Head:
         """
         if self.classes is None:
             return numbers(labels, content)
-        values = _decoded(labels).cast(self.classes.type)
+        values = decoded(labels).cast(self.classes.type)
         known = pc.index_in(values, value_set=self.classes)
         strange = pc.unique(values.filter(pc.and_(known.is_null(), values.is_valid())))
         further = pc.index_in(values, value_set=strange) if len(strange) else known
@@ -160,7 +161,7 @@ def infer_head(
     Raises QueryError where loss, label and width do not fit, DataError where the labels are NULL,
     constant, or of more classes than the prediction has scores.
     """
-    train, val = _decoded(train).drop_null(), _decoded(val).drop_null()
+    train, val = decoded(train).drop_null(), decoded(val).drop_null()
     if not len(train):
         raise DataError(f"every label `{label}` among the training rows is NULL")
     whole, text = bool(_INTEGER.match(label.type)), is_text(label.type)
@@ -232,12 +233,6 @@ def _check_binary(label: Content, width: int, classes: pa.Array, span: Span | No
             f"label `{label}` has {len(values)} classes ({listing(map(str, values), 8)}), "
             f"but the prediction has width 1; make it {len(values)}"
         )
-
-
-def _decoded(array: pa.Array) -> pa.Array:
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
 
 
 def _lists(values: npt.NDArray[np.float64], mask: npt.NDArray[np.bool_] | None) -> pa.Array:

@@ -19,6 +19,7 @@ from relann.models.metrics import measure, metrics_of
 from relann.models.splits import (
     NAMES,
     Numbers,
+    decoded,
     labelled,
     output_column,
     prediction_step,
@@ -109,7 +110,7 @@ def metrics_over(
     head, known = trained.head, [p for p in parts if p is not None]
     if not known:
         raise DataError(f"there are no labelled {split or 'data'} rows to evaluate on")
-    labels = [_decoded(p.labels) for p in known]
+    labels = [decoded(p.labels) for p in known]
     targets = head.targets(pa.concat_arrays(labels), known[0].label)
     found = head.probabilities(torch.cat([p.scores for p in known]))
     metrics = metrics_of(head)
@@ -120,10 +121,6 @@ def metrics_over(
             "rows": pa.array([len(targets)] * len(metrics), pa.int64()),
         }
     )
-
-
-def _decoded(labels: pa.Array) -> pa.Array:
-    return labels.dictionary_decode() if isinstance(labels, pa.DictionaryArray) else labels
 
 
 def candidates(trained: Trained | Boosted, maps: RowMaps, split: str | None) -> pa.Table:

@@ -85,9 +85,15 @@ def split_rows(
     return {name: np.flatnonzero(rows) for name, rows in named.items()}
 
 
+def decoded(array: pa.Array) -> pa.Array:
+    """A column in one chunk, an ENUM as the text that it says."""
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
+
+
 def _by_column(values: pa.Array) -> dict[str, npt.NDArray[np.bool_]]:
-    if isinstance(values, pa.DictionaryArray):
-        values = values.dictionary_decode()
+    values = decoded(values)
     out = {name: np.zeros(len(values), dtype=bool) for name in ("train", "val", "test")}
     for written, name in NAMES.items():
         found = pc.equal(values, written).fill_null(False)

@@ -37,3 +37,18 @@ def places(mask: Tensor) -> Tensor:
     if mask.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(mask.numpy()))
     return mask.nonzero()[:, 0]
+
+
+def present(numbers: Tensor, count: int) -> Tensor:
+    """Which of so many numbers occur."""
+    mark = torch.zeros(count, dtype=torch.bool, device=numbers.device)
+    mark[numbers] = True
+    return mark
+
+
+def renumbering(count: int, kept: Tensor) -> Tensor:
+    """For −1 and each row before, in that order, the row's number among those kept, −1: none."""
+    kind = torch.int32 if count < 2**31 else torch.int64
+    fresh = torch.full((count + 1,), -1, dtype=kind, device=kept.device)
+    fresh[kept + 1] = torch.arange(len(kept), dtype=kind, device=kept.device)
+    return fresh

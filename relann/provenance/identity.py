@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from relann.algebra.engines.protocol import Engine, Ints
+from relann.algebra.engines.protocol import Engine, Ints, whole_numbers
 from relann.algebra.plan import Groups, Plan, Rows, Stack
 from relann.algebra.terms import Content, column
 from relann.provenance.encoders import hashes, mixed
@@ -59,9 +59,8 @@ class Identities:
         found = _ROW_NUMBER.fullmatch(name)
         if found is None or int(found[1]) not in self._varying:
             return hashes(array)
-        rows = array.fill_null(-1).to_numpy(zero_copy_only=False)
         of = np.append(self.of(int(found[1])), np.uint64(0))  # the last stands for no row
-        found_of: Numbers = of[rows]
+        found_of: Numbers = of[whole_numbers(array)]
         return found_of
 
 

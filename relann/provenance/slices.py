@@ -14,7 +14,7 @@ from relann.algebra.engines.protocol import Numbers
 from relann.algebra.plan import Groups, Plan, Stack
 from relann.algebra.refine import refine
 from relann.algebra.rowmaps import Partitions, RowMaps, running
-from relann.provenance.arrays import host, places, shared
+from relann.provenance.arrays import host, places, present, renumbering, shared
 from relann.provenance.devices import CPU
 
 
@@ -114,7 +114,7 @@ def restricted(maps: RowMaps, rows: Tensor) -> RowMaps:
     """
     demand = _demand(maps, rows)
     whole = {space for space, kept in demand.items() if len(kept) == maps.counts[space]}
-    fresh = {s: _renumbering(maps.counts[s], d) for s, d in demand.items() if s not in whole}
+    fresh = {s: renumbering(maps.counts[s], d) for s, d in demand.items() if s not in whole}
 
     def picked(numbers: Tensor, space: int) -> Tensor:
         return numbers if space in whole else numbers.index_select(0, demand[space])
@@ -169,7 +169,7 @@ def _demand(maps: RowMaps, rows: Tensor) -> dict[int, Tensor]:
         mine = places(mark)
         for (of, *_), parts in maps.partitions.items():
             if of == space and len(mine) < count:
-                mark = _present(parts.ids.index_select(0, mine), parts.count)
+                mark = present(parts.ids.index_select(0, mine), parts.count)
                 mark = mark.index_select(0, parts.ids)
                 mine = places(mark)
         demand[space] = mine
@@ -189,24 +189,9 @@ def _demand(maps: RowMaps, rows: Tensor) -> dict[int, Tensor]:
     return demand
 
 
-def _present(numbers: Tensor, count: int) -> Tensor:
-    """Which of so many numbers occur."""
-    mark = torch.zeros(count, dtype=torch.bool, device=numbers.device)
-    mark[numbers] = True
-    return mark
-
-
-def _renumbering(count: int, kept: Tensor) -> Tensor:
-    """For −1 and each row before, in that order, the row's number among those kept, −1: none."""
-    kind = torch.int32 if count < 2**31 else torch.int64
-    fresh = torch.full((count + 1,), -1, dtype=kind, device=kept.device)
-    fresh[kept + 1] = torch.arange(len(kept), dtype=kind, device=kept.device)
-    return fresh
-
-
 def _kept(parts: Partitions, rows: Tensor) -> Partitions:
     """The partitions of some rows, numbered anew."""
     picked = _each(parts, lambda numbers: numbers.index_select(0, rows))
-    present = _present(picked.ids, parts.count)
-    number = present.cumsum(0) - 1
-    return replace(picked, ids=number.index_select(0, picked.ids), count=int(present.sum()))
+    met = present(picked.ids, parts.count)
+    number = met.cumsum(0) - 1
+    return replace(picked, ids=number.index_select(0, picked.ids), count=int(met.sum()))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from relann.errors import DataError
-from relann.provenance.arrays import places, shared
+from relann.provenance.arrays import places, present, renumbering, shared
 from relann.provenance.devices import CPU
 from relann.provenance.pretrained import TextEncoder, Tokens, load, run
 
@@ -102,13 +102,9 @@ class Texts:
     def take(self, rows: Tensor) -> Texts:
         """The texts of some rows, and no others."""
         picked = self.row_text.index_select(0, rows.to(self.row_text.device)) + 1
-        met = torch.zeros(len(self) + 1, dtype=torch.bool, device=picked.device)
-        met[picked] = True  # the first place stands for −1
-        used = places(met[1:])
-        fresh = torch.full((len(self) + 1,), -1, dtype=torch.int32, device=picked.device)
-        fresh[used + 1] = torch.arange(len(used), dtype=torch.int32, device=picked.device)
+        used = places(present(picked, len(self) + 1)[1:])  # the first place stands for −1
         return Texts(
-            fresh.index_select(0, picked),
+            renumbering(len(self), used).index_select(0, picked),
             None if self.vectors is None else self.vectors.index_select(0, used),
             None if self.tokens is None else tuple(self.tokens[i] for i in used.tolist()),
         )

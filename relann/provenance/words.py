@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from relann.provenance.arrays import places, shared
+from relann.provenance.arrays import places, renumbering, shared
 from relann.provenance.encoders import GAPS, plain
 
 
@@ -57,9 +57,7 @@ class Words:
         """The words of some rows, and of no other texts."""
         picked = self.row_text.index_select(0, rows.to(self.row_text.device))
         used, row_text = picked.unique(return_inverse=True)  # type: ignore[no-untyped-call]
-        fresh = torch.full((self.texts,), -1, dtype=torch.int32, device=used.device)
-        fresh[used] = torch.arange(len(used), dtype=torch.int32, device=used.device)
-        text = fresh.index_select(0, self.text)
+        text = renumbering(self.texts, used)[1:].index_select(0, self.text)
         said = places(text >= 0)
         return Words(
             row_text.int(), len(used), text.index_select(0, said), self.bucket.index_select(0, said)

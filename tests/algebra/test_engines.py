@@ -204,14 +204,20 @@ def test_a_query_is_left_to_the_database(engine: Engine) -> None:
     ) == [(1, [2, 2])]
 
 
-def test_held_rows_show_columns_and_row_numbers(engine: Engine) -> None:
-    """An outer join leaves the row number of the missing side NULL."""
+def nodes_beside_held_edges(engine: Engine) -> tuple[Any, Join, str]:
+    """Nodes, left joined with edges that are held: the rows, their query, their row number."""
     held = engine.rows(scan("edge", "src", "dst"), ["src", "dst"], ["dst"], {})
     number = row_column(4)
     leaf = Held(4, (Column("dst", type="INTEGER"), Column(number, type="INTEGER")))
     node = Alias(scan("node", "id"), "n")
     joined = Join(node, leaf, "left", Content('"n.id" = "dst"', "BOOLEAN"))
     relation = engine.rows(joined, ["n.id", number], ["n.id", number], {4: held})
+    return relation, joined, number
+
+
+def test_held_rows_show_columns_and_row_numbers(engine: Engine) -> None:
+    """An outer join leaves the row number of the missing side NULL."""
+    relation, joined, _ = nodes_beside_held_edges(engine)
     shown = contents(engine, relation, [c for c in joined.columns if c.name != "dst"])
     assert shown == [(1, 0), (1, 1), (2, 2), (2, 2), (2, 3), (2, 3), (None, None)]
 
@@ -229,12 +235,7 @@ def test_one_nan_is_as_good_as_another(engine: Engine) -> None:
 
 def test_row_numbers_are_whole_numbers_without_null(engine: Engine) -> None:
     """Arrays that DLPack reads, −1 where NULL, of the types the database has."""
-    held = engine.rows(scan("edge", "src", "dst"), ["src", "dst"], ["dst"], {})
-    number = row_column(4)
-    leaf = Held(4, (Column("dst", type="INTEGER"), Column(number, type="INTEGER")))
-    node = Alias(scan("node", "id"), "n")
-    joined = Join(node, leaf, "left", Content('"n.id" = "dst"', "BOOLEAN"))
-    relation = engine.rows(joined, ["n.id", number], ["n.id", number], {4: held})
+    relation, _, number = nodes_beside_held_edges(engine)
     picked, ranked, none = engine.numbers(
         relation,
         [

@@ -24,6 +24,7 @@ from relann.autoselect.shape import feature_shape, path_shape, size, time_shape
 from relann.discovery import discover
 from tests.autoselect import clubs
 from tests.autoselect.clubs import day, drawn, fill, ground
+from tests.shops import YEARS_OF_ORDERS
 
 HORIZONS = {None: None, "3 days": 3}
 LABELS: dict[str, Sequence[object]] = {
@@ -371,17 +372,6 @@ def test_drift_of_classes_by_hand() -> None:
 # -- the table function ----------------------------------------------------------------------------
 
 
-SHOP = """
-CREATE TABLE customers (customer_id INTEGER PRIMARY KEY, country VARCHAR);
-CREATE TABLE products (sku INTEGER PRIMARY KEY, price DOUBLE);
-CREATE TABLE orders (order_id INTEGER PRIMARY KEY,
-    customer_id INTEGER REFERENCES customers (customer_id),
-    sku INTEGER REFERENCES products (sku), ordered_at TIMESTAMP, total DOUBLE);
-INSERT INTO customers SELECT i, ['DE', 'FR', 'IT'][1 + i % 3] FROM range(30) t(i);
-INSERT INTO products SELECT i, 1 + i FROM range(12) t(i);
-INSERT INTO orders SELECT i, (i * i + i // 40) * (1 + i % 3) % 30, i * 7 % 12,
-    TIMESTAMP '2022-01-01' + i * INTERVAL 13 HOUR, i % 17 FROM range(1500) t(i);
-"""
 WHEN = "OPTIONS (val = '2023-07-01', test = '2023-10-01') AS PREDICT"
 TASKS = f"""
 CREATE TASK churn {WHEN} COUNT(orders.*, 0, 30, days) = 0 FOR EACH customers.customer_id;
@@ -402,7 +392,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def shop() -> Session:
     session = relann.connect()
-    session.sql(SHOP)
+    session.sql(YEARS_OF_ORDERS)
     session.sql(TASKS)
     return session
 
@@ -462,7 +452,7 @@ def test_probes_learn_from_training_labels_only(shop: Session) -> None:
 def test_a_task_may_be_called_like_a_table() -> None:
     """The probes read the table; entities whose row is not known yet are predicted as well."""
     with relann.connect() as con:
-        con.sql(SHOP)
+        con.sql(YEARS_OF_ORDERS)
         con.sql("ALTER TABLE customers ADD COLUMN signup TIMESTAMP")
         con.sql("UPDATE customers SET signup = TIMESTAMP '2022-06-01' WHERE customer_id < 9")
         con.sql("UPDATE customers SET signup = TIMESTAMP '2021-01-01' WHERE customer_id >= 9")

@@ -32,18 +32,10 @@ from relann.provenance.encoders import Encoders, Standard, Vocabulary
 from relann.provenance.fitting import Moments
 from relann.provenance.inputs import encoded_bytes
 from relann.provenance.slices import cut
+from tests.shops import YEARS_OF_ORDERS
 
-SHOP = """
-CREATE TABLE customers (customer_id INTEGER PRIMARY KEY, country VARCHAR);
-CREATE TABLE products (sku INTEGER PRIMARY KEY, price DOUBLE);
-CREATE TABLE orders (order_id INTEGER PRIMARY KEY,
-    customer_id INTEGER REFERENCES customers (customer_id),
-    sku INTEGER REFERENCES products (sku), ordered_at TIMESTAMP, total DOUBLE);
-INSERT INTO customers SELECT i, ['DE', 'FR', 'IT'][1 + i % 3] FROM range(30) t(i);
-INSERT INTO products SELECT i, 1 + i FROM range(12) t(i);
-INSERT INTO orders SELECT i, (i * i + i // 40) * (1 + i % 3) % 30, i * 7 % 12,
-    TIMESTAMP '2022-01-01' + i * INTERVAL 13 HOUR, i % 17 FROM range(1500) t(i);
-CREATE TASK churn OPTIONS (val = '2023-07-01', test = '2023-10-01') AS
+SHOP = f"""
+{YEARS_OF_ORDERS}CREATE TASK churn OPTIONS (val = '2023-07-01', test = '2023-10-01') AS
     PREDICT COUNT(orders.*, 0, 30, days) = 0 FOR EACH customers.customer_id;
 """
 

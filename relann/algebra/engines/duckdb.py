@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from relann.algebra.engines.protocol import Ints
+from relann.algebra.engines.protocol import Ints, whole_numbers
 from relann.algebra.nodes import Alias, Column, Map, Node, Scan, Select
 from relann.algebra.plan import Held, Plan, row_column
 from relann.algebra.sql import node_to_sql
@@ -261,13 +261,6 @@ def _any_nested(source: ArrowRelation, keys: Sequence[str]) -> bool:
 
 def _array(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def whole_numbers(array: pa.Array) -> Ints:
-    """An Arrow array as numpy's, −1 where NULL; on the same memory if nothing is."""
-    if array.null_count:
-        array = array.fill_null(-1)
-    return np.asarray(array.to_numpy(zero_copy_only=False))
 
 
 def _one_chunk(table: pa.Table) -> pa.Table:

@@ -21,6 +21,13 @@ Numbers = Any
 `__dlpack__`, so that it is read where it is. On the processor numpy's."""
 
 
+def whole_numbers(array: pa.Array) -> Ints:
+    """An Arrow array as numpy's, −1 where NULL; on the same memory if nothing is."""
+    if array.null_count:
+        array = array.fill_null(-1)
+    return np.asarray(array.to_numpy(zero_copy_only=False))
+
+
 class Relation(Protocol):
     """Materialised rows, numbered 0 … count−1, in whatever form the engine likes."""
 

@@ -18,7 +18,7 @@ from relann.algebra.engines.interpreter.reductions import aggregated, by_row
 from relann.algebra.engines.interpreter.scalar import evaluate as evaluate_scalar
 from relann.algebra.engines.interpreter.scalar import truth
 from relann.algebra.engines.interpreter.values import Value
-from relann.algebra.engines.protocol import Ints
+from relann.algebra.engines.protocol import Ints, whole_numbers
 from relann.algebra.nodes import (
     Aggregate,
     Alias,
@@ -363,8 +363,7 @@ class ReferenceEngine:
 
     def numbers(self, source: DictRelation, contents: Sequence[Content]) -> list[Ints]:
         """See `Engine.numbers`."""
-        arrays = self.arrays(source, contents)
-        return [np.asarray(a.fill_null(-1).to_numpy(zero_copy_only=False)) for a in arrays]
+        return [whole_numbers(a) for a in self.arrays(source, contents)]
 
     def remarks(self, plan: Plan) -> list[str]:
         """See `Engine.remarks`: none."""

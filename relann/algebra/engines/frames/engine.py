@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from relann.algebra.engines.duckdb import ArrowRelation, DuckDBEngine, whole_numbers
+from relann.algebra.engines.duckdb import ArrowRelation, DuckDBEngine
 from relann.algebra.engines.frames import joins
 from relann.algebra.engines.frames.expressions import Expressions
 from relann.algebra.engines.frames.keys import (
@@ -34,7 +34,7 @@ from relann.algebra.engines.frames.vectors import (
     taken,
     to_arrow,
 )
-from relann.algebra.engines.protocol import Numbers
+from relann.algebra.engines.protocol import Numbers, whole_numbers
 from relann.algebra.nodes import (
     Aggregate,
     Alias,
