@@ -323,7 +323,7 @@ def narrow_both(graph: Graph) -> Group:
     weight, grad = torch.randn(graph.sizes.width, 7), torch.randn(graph.sizes.nodes, 7)
     return {
         "torch": both(torch.matmul, grad, graph.x, weight),
-        "relann": both(lambda x, w: x @ laid_out(w), grad, graph.x, weight),
+        "relann": both(lambda x, w: x @ laid_out(w, x), grad, graph.x, weight),
     }
 
 

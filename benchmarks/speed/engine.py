@@ -74,10 +74,10 @@ def trained_from(connection: duckdb.DuckDBPyConnection, text: str) -> Prepared:
     compiled = program(connection, text)
     maps = build(compiled.plan, DuckDBEngine(connection))
     built = time.perf_counter()
-    epochs = learning_of(maps, OPTIONS).epochs()
-    next(epochs)
+    learning = learning_of(maps, OPTIONS)
+    learning.steps(1)
     seconds = built - began, time.perf_counter() - built
-    return Prepared(lambda: next(epochs).loss, maps, seconds)
+    return Prepared(lambda: learning.steps(2), maps, seconds)
 
 
 def summing(tables: Tables, text: str) -> Prepared:

@@ -116,7 +116,7 @@ class Learning:
         """Train, one epoch at each turn, until all are done or patience has run out."""
         for number in range(1, self.options.epochs + 1):
             began = time.perf_counter()
-            loss = self._steps(number)
+            loss = self.steps(number)
             of_val = self.team.leading(self._validate(number))
             epoch = Epoch(number, loss, *of_val, time.perf_counter() - began)
             self._keep(epoch)
@@ -139,7 +139,8 @@ class Learning:
             return is_better(self.metric, epoch.validation, best.validation)
         return is_better("loss", epoch.validation_loss, best.validation_loss)
 
-    def _steps(self, number: int) -> float:
+    def steps(self, number: int) -> float:
+        """The steps of an epoch, without a look at the validation rows; the mean training loss."""
         if not self.module.training:  # telling every part takes longer than a small model's step
             self.module.train()
         total = 0.0

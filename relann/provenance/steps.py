@@ -51,8 +51,9 @@ from relann.algebra.terms import (
 from relann.errors import DataError, PlanError
 from relann.provenance.arrays import places
 from relann.provenance.bound import Bound, Surroundings, Values
+from relann.provenance.dropout import dropout
 from relann.provenance.kernels.gathering import gather, gathered_dot
-from relann.provenance.kernels.products import grouped_linear, laid_out
+from relann.provenance.kernels.products import grouped_linear, laid_out, vector_dot
 from relann.provenance.kernels.reducing import segment_mean
 from relann.provenance.kernels.structures import Incidence, Index
 from relann.provenance.masks import Mask, of_any, of_both, seen
@@ -223,10 +224,10 @@ def _linear(around: Surroundings, step: Step, term: Linear) -> Bound:
     if term.per is None:
         matrix = _rows(weight, term.rows)
         if bias is None:  # 0 · W = 0
-            made = _each(around, number, lambda x: x @ laid_out(matrix()))
+            made = _each(around, number, lambda x: x @ laid_out(matrix(), x))
             return replace(made, zeroed=of.zeroed)
         added = bias
-        return _each(around, number, lambda x: torch.addmm(added, x, laid_out(matrix())))
+        return _each(around, number, lambda x: torch.addmm(added, x, laid_out(matrix(), x)))
     sets = _sets(around, step, term.per, term.weight, of.valid)
     if not weight.shape[0]:  # nothing but NULL rows
         return _nothing(around, step, of.valid)
@@ -373,25 +374,15 @@ def _dot(around: Surroundings, term: Dot) -> Bound:
             valid,
             reads=(x, y),
         )
-    if both[0].single != both[1].single:  # one vector for all rows: a product with a matrix
+    if both[0].single != both[1].single:  # one vector for all rows
         rows, one = (left, right) if both[1].single else (right, left)
-        return Bound(lambda values: seen(values[rows]) @ _block(seen(values[one]), heads), valid)
+        return Bound(lambda values: vector_dot(seen(values[rows]), seen(values[one]), heads), valid)
 
     def run(values: Values) -> Tensor:
         product = seen(values[left]) * seen(values[right])
         return product.view(-1, heads, term.left.width // heads).sum(2)
 
     return Bound(run, valid, single)
-
-
-def _block(vector: Tensor, heads: int) -> Tensor:
-    """The matrix that takes a row to its inner products with a vector's slices. [width, heads]"""
-    if heads == 1:
-        return vector.T
-    slices = vector.view(heads, -1, 1)
-    return (slices * torch.eye(heads, dtype=vector.dtype, device=vector.device)[:, None]).reshape(
-        -1, heads
-    )
 
 
 def _picked(around: Surroundings, number: int) -> tuple[int, Index] | None:
@@ -453,15 +444,11 @@ def _is_zero(around: Surroundings, number: int) -> bool:
 def _dropout(around: Surroundings, term: Dropout) -> Bound:
     number = number_of(term.argument)
     of, wide = around.bound[number], around.wide(number)
-    keep, generator = 1 - term.p, around.generators[term.site]
-    training = around.training
+    p, generator, training = term.p, around.generators[term.site], around.training
 
     def run(values: Values) -> Tensor:
         x = wide(values)
-        if not training() or keep == 1:
-            return x
-        mask = torch.empty_like(x).bernoulli_(keep, generator=generator)
-        return x * mask.div_(keep)
+        return dropout(x, p, generator) if training() else x
 
     return Bound(run, of.valid)
 

@@ -26,7 +26,12 @@ from relann.provenance.kernels import operations, products, structures
 from relann.provenance.kernels.gathering import gather, gathered_dot
 from relann.provenance.kernels.loops import RUN
 from relann.provenance.kernels.memory import empty
-from relann.provenance.kernels.products import grouped_linear, product_sum, weighted_sum
+from relann.provenance.kernels.products import (
+    grouped_linear,
+    product_sum,
+    vector_dot,
+    weighted_sum,
+)
 from relann.provenance.kernels.reducing import (
     segment_cumsum,
     segment_max,
@@ -449,6 +454,14 @@ OPERATIONS: dict[str, Callable[[Case], tuple[Callable[..., Tensor], list[Tensor]
         lambda x, y: gathered_dot(x, y, *index_pair(c), heads=2),
         [distinct(c, c.n_targets, 2 * c.width), distinct(c, c.n_sources, 2 * c.width)],
     ),
+    "vector_dot": lambda c: (
+        vector_dot,
+        [distinct(c, c.incidence.n_entries, c.width), distinct(c, 1, c.width)],
+    ),
+    "vector_dot heads": lambda c: (
+        lambda x, v: vector_dot(x, v, heads=2),
+        [distinct(c, c.incidence.n_entries, 2 * c.width), distinct(c, 1, 2 * c.width)],
+    ),
     "grouped_linear": lambda c: (
         lambda x, w, b: grouped_linear(x, w, grouping(c), b),
         [
@@ -593,6 +606,35 @@ def test_a_target_of_many_entries_is_summed_in_parts(degree: int) -> None:
         readers = Index.build(incidence.targets, 5)
         _, grad = differentiated(lambda y, r=readers: gather(y, r), torch.ones(5, width))
         assert grad.shape == (5, width)
+
+
+@pytest.mark.parametrize("degree", [RUN - 1, RUN, RUN + 1, 3 * RUN + 1])
+def test_gradients_of_a_source_that_many_entries_read(degree: int) -> None:
+    """Its own is summed in parts, its entries' weights have each a gradient of their own."""
+    rng = np.random.default_rng(degree)
+    sources = rng.permutation(np.repeat([0, 2, 3], [5, degree, 2 * degree]))
+    targets = rng.integers(0, 7, len(sources))
+    incidence = Incidence.build(targets, sources, 7, 5)
+    for width, heads in ((1, 1), (70, 1), (70, 2), (64, 4), (6, 6)):
+        x = torch.from_numpy(rng.normal(size=(5, width)))
+        weight = torch.from_numpy(rng.normal(size=(len(sources), heads)))
+        grad = torch.from_numpy(rng.normal(size=(7, width)))
+        wide = weight.repeat_interleave(width // heads, 1)
+        to_x = torch.zeros(5, width, dtype=x.dtype)
+        to_x.index_add_(0, torch.from_numpy(sources), grad[targets] * wide)
+        to_weight = (grad[targets] * x[sources]).view(len(sources), heads, -1).sum(2)
+        inputs = x.requires_grad_(), weight.requires_grad_()
+        found = torch.autograd.grad(weighted_sum(*inputs, incidence), inputs, grad)
+        torch.testing.assert_close(found, (to_x, to_weight))
+
+
+@pytest.mark.parametrize("rows", [0, 1, RUN, 2 * RUN + 1])
+def test_a_vectors_gradient_is_summed_in_runs(rows: int) -> None:
+    x, vector = torch.ones(rows, 3).requires_grad_(), torch.ones(1, 3).requires_grad_()
+    (to_vector,) = torch.autograd.grad(vector_dot(x, vector).sum(), vector)
+    assert to_vector.tolist() == [[rows] * 3]
+    (to_x,) = torch.autograd.grad(vector_dot(x, vector.detach()).sum(), x)
+    assert to_x.tolist() == [[1] * 3] * rows
 
 
 def test_long_float32_sums_stay_exact() -> None:
@@ -790,6 +832,10 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         gather(x[:5], right)
     with pytest.raises(PlanError, match="widths 4 and 4 cannot be 3 equal heads"):
         gathered_dot(x, x, left, right, heads=3)
+    with pytest.raises(
+        PlanError, match=r"shapes \(6, 4\) and \(4,\) have no inner products over 2"
+    ):
+        vector_dot(x, torch.ones(4), heads=2)
     with pytest.raises(PlanError, match="the indices have 10 and 2 rows"):
         gathered_dot(x, x, left, Index.build(np.array([0, 1]), 6))
     with pytest.raises(PlanError, match=r"y is torch\.float64, x is torch\.float32"):

@@ -185,6 +185,104 @@ def dot_rows(
 
 
 @_loop
+def return_entries(
+    grad: Array,
+    offsets: Array,
+    sources: Array,
+    weight: Array,
+    pick: Array,
+    x: Array,
+    of: Array,
+    rows: Array,
+    to_x: Array,
+    to_weight: Array,
+    lo: int,
+    hi: int,
+) -> None:
+    """Both gradients of a weighted sum, its entries grouped by what they read.
+
+    to_x[rows[t]] = Σ_e weight[pick[e]] · grad[sources[e]] and, head by head, to_weight[pick[e]] =
+    x[of[t]] · grad[sources[e]]: each row of `grad` is fetched once for both.
+    """
+    width, heads = x.shape[1], weight.shape[1]
+    size = width // heads
+    picked, placed = pick.shape[0] > 0, rows.shape[0] > 0
+    last = np.uintp(offsets[hi])
+    zero = splat(x.dtype.type(0))
+    for t in range(np.uintp(lo), np.uintp(hi)):
+        begin, end = np.uintp(offsets[t]), np.uintp(offsets[t + np.uintp(1)])
+        row = np.uintp(rows[t]) if placed else t
+        mine = np.uintp(of[t]) if placed else t
+        c = 0
+        while c < width:
+            head = c // size
+            stop = width if size == 1 else (head + 1) * size
+            fresh = c == head * size
+            mask = first_lanes(np.int32(stop - c))
+            total, held = zero, load_some(x, mine, c, mask)
+            for e in range(begin, end):
+                k = np.uintp(pick[e]) if picked else e
+                if e + _AHEAD < last:
+                    prefetch(grad, np.uintp(sources[e + _AHEAD]), c)
+                    ahead = np.uintp(pick[e + _AHEAD]) if picked else e + _AHEAD
+                    prefetch(weight, ahead, head)
+                    prefetch(to_weight, ahead, head)
+                g = load_some(grad, np.uintp(sources[e]), c, mask)
+                if size == 1:
+                    total = fma(load_some(weight, k, c, mask), g, total)
+                    store_some(to_weight, k, c, times(g, held), mask)
+                else:
+                    total = fma(splat(weight[k, head]), g, total)
+                    dot = lane_sum(times(g, held))
+                    to_weight[k, head] = dot if fresh else to_weight[k, head] + dot
+            store_some(to_x, row, c, total, mask)
+            c = min(c + LANES, stop)
+
+
+@_loop
+def dot_vector(x: Array, vector: Array, out: Array, lo: int, hi: int) -> None:
+    """out[r, head] = x[r] · vector[0] over the head's columns."""
+    heads = out.shape[1]
+    size = x.shape[1] // heads
+    zero = splat(x.dtype.type(0))
+    for r in range(np.uintp(lo), np.uintp(hi)):
+        for h in range(heads):
+            c, stop, total = h * size, (h + 1) * size, zero
+            while c < stop:
+                mask = first_lanes(np.int32(stop - c))
+                total = fma(load_some(x, r, c, mask), load_some(vector, 0, c, mask), total)
+                c += LANES
+            out[r, h] = lane_sum(total)
+
+
+@_loop
+def return_dot_vector(
+    grad: Array, x: Array, vector: Array, to_x: Array, to_vector: Array, lo: int, hi: int
+) -> None:
+    """to_x[r] = grad[r, head] · vector[0]; to_vector[k] = Σ grad[r, head] · x[r], r of run k.
+
+    Runs lo..hi, of RUN rows each. Either has no rows if it is not wanted.
+    """
+    rows, heads = grad.shape
+    width = vector.shape[1]
+    size = width // heads
+    wants_x, wants_vector = to_x.shape[0] > 0, to_vector.shape[0] > 0
+    for k in range(np.uintp(lo), np.uintp(hi)):
+        for r in range(k * np.uintp(RUN), min((k + np.uintp(1)) * np.uintp(RUN), np.uintp(rows))):
+            for h in range(heads):
+                g = splat(grad[r, h])
+                c, stop = h * size, (h + 1) * size
+                while c < stop:
+                    mask = first_lanes(np.int32(stop - c))
+                    if wants_x:
+                        store_some(to_x, r, c, times(g, load_some(vector, 0, c, mask)), mask)
+                    if wants_vector:
+                        sofar = load_some(to_vector, k, c, mask)
+                        store_some(to_vector, k, c, fma(g, load_some(x, r, c, mask), sofar), mask)
+                    c += LANES
+
+
+@_loop
 def copy_rows(x: Array, index: Array, out: Array, lo: int, hi: int) -> None:
     """out[r] = x[index[r]]; 0 where index[r] is −1."""
     width = x.shape[1]

@@ -36,6 +36,20 @@ def weighted_sum(x: Tensor, weight: Tensor | None, incidence: Incidence) -> Tens
 _BAGS = ("cpu", "cuda")  # where torch sums bags of rows in one pass
 
 
+def vector_dot(x: Tensor, vector: Tensor, heads: int) -> Tensor:
+    return x @ _block(vector, heads)
+
+
+def _block(vector: Tensor, heads: int) -> Tensor:
+    """The matrix that takes a row to its inner products with a vector's slices. [width, heads]"""
+    if heads == 1:
+        return vector.T
+    slices = vector.view(heads, -1, 1)
+    return (slices * torch.eye(heads, dtype=vector.dtype, device=vector.device)[:, None]).reshape(
+        -1, heads
+    )
+
+
 class _Bag(Function):
     """Σ weight · row over each target's entries, forward and backward, no row materialised."""
 

@@ -18,9 +18,10 @@ from relann.provenance.kernels.memory import Array, as_array, empty, no_elements
 from relann.provenance.kernels.operations import alike, apply, compiled, expect
 from relann.provenance.kernels.rowwise import dots, rows_at
 from relann.provenance.kernels.structures import Cuts, Incidence, Padding, Products
-from relann.provenance.kernels.threads import workers
+from relann.provenance.kernels.threads import even_bounds, workers
 
-_NARROW = 16
+_NARROW = 16  # outputs
+_MANY = 1024  # rows
 
 
 def weighted_sum(
@@ -46,13 +47,29 @@ def weighted_sum(
     return apply(_WeightedSum, x, weight, incidence)
 
 
-def laid_out(weight: Float[Tensor, "inputs outputs"]) -> Float[Tensor, "inputs outputs"]:
-    """A weight, by columns where it is narrow: then torch takes its gradient as (gᵀ·x)ᵀ, not xᵀ·g.
+def vector_dot(
+    x: Float[Tensor, "rows width"], vector: Float[Tensor, "1 width"], heads: int = 1
+) -> Float[Tensor, "rows heads"]:
+    """x[r] · vector over each of `heads` equal slices of the width. Gradients to both."""
+    if vector.shape != (1, x.shape[1]) or heads < 1 or x.shape[1] % heads:
+        shapes = f"{tuple(x.shape)} and {tuple(vector.shape)}"
+        raise PlanError(f"shapes {shapes} have no inner products over {heads} equal heads")
+    x, vector = alike(x, vector, "the vector")
+    if not compiled(x):
+        return plain.vector_dot(x, vector, heads)
+    return apply(_VectorDot, x, vector, heads)
 
-    Which is several times faster for 2 to 15 outputs (`benchmarks/kernels`, narrow-both), and much
-    the same for more.
+
+def laid_out(
+    weight: Float[Tensor, "inputs outputs"], x: Float[Tensor, "rows inputs"]
+) -> Float[Tensor, "inputs outputs"]:
+    """A weight for x, by columns where that pays: then torch takes its gradient as (gᵀ·x)ᵀ.
+
+    Which is several times faster than xᵀ·g for 2 to 15 outputs (`benchmarks/kernels`, narrow-both)
+    and much the same for more; for few rows the copy takes longer.
     """
-    return weight.T.contiguous().T if 1 < weight.shape[1] < _NARROW else weight
+    narrow = 1 < weight.shape[1] < _NARROW and len(x) >= _MANY
+    return weight.T.contiguous().T if narrow else weight
 
 
 def grouped_linear(
@@ -109,16 +126,26 @@ def summed(x: Tensor, weight: Tensor | None, pick: Array, incidence: Incidence) 
 
 
 def _by_target(
-    loop: Callable[..., None], x: Tensor, incidence: Incidence, entries: Sequence[Array]
+    loop: Callable[..., None],
+    x: Tensor,
+    incidence: Incidence,
+    entries: Sequence[Array],
+    further: Sequence[Array] = (),
+    own: bool = False,
 ) -> Tensor:
-    """What a loop makes of each target's entries, heavy targets in parts; one row per target."""
+    """What a loop makes of each target's entries, heavy targets in parts; one row per target.
+
+    `own`: the loop is told which target a part is of. `further` arrays come after its result.
+    """
     cuts, width = incidence.cuts, x.shape[1]
-    offsets, rows = incidence.offsets, no_elements(incidence.offsets)
+    offsets = incidence.offsets
+    rows = of = no_elements(offsets)
     parts = 0
     if cuts is not None:
-        offsets, rows, parts = cuts.offsets, cuts.rows, len(cuts.partial)
+        offsets, of, rows, parts = cuts.offsets, cuts.targets, cuts.rows, len(cuts.partial)
     out = empty(incidence.n_targets + parts, width, x)
-    args = (as_array(x), offsets, *entries, rows, as_array(out))
+    told = (of, rows) if own else (rows,)
+    args = (as_array(x), offsets, *entries, *told, as_array(out), *further)
     workers.run(loop, incidence.chunks(width, cut=cuts is not None), args)
     return out if cuts is None else _folded(out, incidence, cuts)
 
@@ -187,15 +214,47 @@ class _WeightedSum(Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         (x, weight), incidence = ctx.saved_tensors, ctx.incidence
         wants_x, wants_weight, _ = ctx.needs_input_grad
-        to_x = to_weight = None
-        if wants_x:
-            to_x = _weighted(grad, weight, incidence.transposed)
-        if wants_weight:
-            made = empty if incidence.whole else zeros
-            out = made(incidence.n_inputs, ctx.heads, grad)
+        if not wants_weight:
+            return _weighted(grad, weight, incidence.transposed), None, None
+        made = empty if incidence.whole else zeros
+        to_weight = made(incidence.n_inputs, ctx.heads, grad)
+        if not wants_x:
             ends = incidence.targets, x, incidence.sources
-            to_weight = dots(grad, *ends, incidence.picks, out)
+            return None, dots(grad, *ends, incidence.picks, to_weight), None
+        turned = incidence.transposed
+        entries = turned.sources, as_array(weight), turned.picks, as_array(x)
+        further = (as_array(to_weight),)
+        to_x = _by_target(loops.return_entries, grad, turned, entries, further, own=True)
         return to_x, to_weight, None
+
+
+class _VectorDot(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, vector: Tensor, heads: int) -> Tensor:
+        wants_x, wants_vector, _ = ctx.needs_input_grad
+        ctx.save_for_backward(x if wants_vector else None, vector)
+        ctx.wants_x = wants_x
+        out = empty(len(x), heads, x)
+        args = as_array(x), as_array(vector), as_array(out)
+        workers.run(loops.dot_vector, even_bounds(*x.shape), args)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, vector = ctx.saved_tensors
+        rows, width = len(grad), vector.shape[1]
+        runs = -(-rows // loops.RUN)
+        to_x = empty(rows if ctx.wants_x else 0, width, grad)
+        to_vector = grad.new_zeros(0 if x is None else runs, width)
+        read = as_array(grad), as_array(vector if x is None else x), as_array(vector)
+        args = (*read, as_array(to_x), as_array(to_vector))
+        workers.run(loops.return_dot_vector, even_bounds(runs, loops.RUN * width), args)
+        return (
+            to_x if ctx.wants_x else None,
+            None if x is None else to_vector.sum(0, keepdim=True),
+            None,
+        )
 
 
 class _GroupedLinear(Function):

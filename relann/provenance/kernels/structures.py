@@ -198,7 +198,7 @@ class Incidence:
         heavy = np.flatnonzero(parts > 1).astype(kind)
         folds = np.append(0, np.cumsum(parts[heavy])).astype(kind)
         partial = np.arange(self.n_targets, self.n_targets + extra, dtype=kind)
-        return Cuts(offsets, rows, heavy, folds, partial)
+        return Cuts(offsets, targets.astype(kind), rows, heavy, folds, partial)
 
     @cached_property
     def padding(self) -> Padding | None:
@@ -237,11 +237,13 @@ class Incidence:
 class Cuts:
     """Targets of many entries in parts: for accuracy, and so that threads share them.
 
-    Part p holds the entries offsets[p]..offsets[p+1] and is summed into row rows[p]: its target,
-    or a row after all targets. `heavy` targets then sum their parts, `partial[folds[h]..]`.
+    Part p of target targets[p] holds the entries offsets[p]..offsets[p+1] and is summed into row
+    rows[p]: its target, or a row after all targets. `heavy` targets then sum their parts,
+    `partial[folds[h]..]`.
     """
 
     offsets: Array
+    targets: Array
     rows: Array
     heavy: Array
     folds: Array
