@@ -358,16 +358,19 @@ def dhn_torch(
     output = nn.Linear(MIXED_WIDTH, 10)
     constant = torch.ones(nodes, 1)
 
-    def pattern(state: Tensor, weight: Tensor, bias: Tensor, *column: Tensor) -> Tensor:
+    def pattern(
+        state: Tensor, weight: Tensor, bias: Tensor, then: Tensor, plus: Tensor, *column: Tensor
+    ) -> Tensor:
         # The root's factor is the same for all rows of a root, so it is multiplied after the sum.
-        factor = torch.baddbmm(bias, state.expand(len(weight), -1, -1), weight).relu()
+        middle = torch.baddbmm(bias, state.expand(len(weight), -1, -1), weight).relu()
+        factor = torch.baddbmm(plus, middle, then)
         product = factor[1].index_select(0, column[1])
         for position in range(2, len(column)):
             product = product * factor[position].index_select(0, column[position])
         summed = torch.zeros(nodes, FACTOR_WIDTH).index_add_(0, column[0], product)
         return factor[0] * summed
 
-    def layer(state: Tensor, weights: dict[int, tuple[Tensor, Tensor]]) -> Tensor:
+    def layer(state: Tensor, weights: dict[int, tuple[Tensor, ...]]) -> Tensor:
         patterns: list[Tensor] = []
         for length, column in columns.items():
             arguments = (state, *weights[length], *column)
@@ -653,12 +656,14 @@ def _glorot(rows: int, columns: int) -> Tensor:
     return nn.init.xavier_uniform_(torch.empty(rows, columns)).requires_grad_()
 
 
-def _positions(length: int, width: int, out: int) -> tuple[Tensor, Tensor]:
-    """Weights and biases of a linear map per position, as `nn.Linear` starts them."""
-    bound = width**-0.5
-    weight = torch.empty(length, width, out).uniform_(-bound, bound)
-    bias = torch.empty(length, 1, out).uniform_(-bound, bound)
-    return weight.requires_grad_(), bias.requires_grad_()
+def _positions(length: int, width: int, out: int) -> tuple[Tensor, ...]:
+    """Weights and biases of a perceptron of two layers per position, as `nn.Linear` starts them."""
+    made = []
+    for inner in (width, out):
+        bound = inner**-0.5
+        made.append(torch.empty(length, inner, out).uniform_(-bound, bound).requires_grad_())
+        made.append(torch.empty(length, 1, out).uniform_(-bound, bound).requires_grad_())
+    return tuple(made)
 
 
 def _edges(edge: pa.Table) -> Tensor:

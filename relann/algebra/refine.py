@@ -116,29 +116,60 @@ class _Moving:
         return here * (work + MOVE * moved) < there * work + MOVE * here * term.width
 
     def _below(self, step: Step, term: Term) -> int | None:
-        """The gather of the term over the rows that all its arguments are gathered from."""
-        if not isinstance(term, _STRICT) or term.contents or term.sees_other_rows:
+        """The gather of the term over the rows that all its arguments are gathered from.
+
+        Terms that only it reads go with it: a wide one may stay where the whole does not.
+        """
+        found = _Gathered()
+        if not self._reach(term, found) or len(found.over) != 1:
             return None
-        inputs = {k: self.steps[k].operation for k in arguments(term)}
-        found = {k: op for k, op in inputs.items() if isinstance(op, Gather)}
-        alone = {k: op for k, op in inputs.items() if k not in found}
-        vias = {(self.steps[op.source].space, op.via) for op in found.values()}
-        if len(vias) != 1 or not all(_is_one_row(op) for op in alone.values()):
+        ((space, via),) = found.over
+        here, there = self.counts[step.space], self.counts[space]
+        moved = sum(self.steps[k].width for k in found.gathers)
+        if there * found.work + MOVE * here * term.width >= here * (found.work + MOVE * moved):
             return None
-        ((space, via),) = vias
-        if not self._cheaper(step, term, space):
-            return None
-        fresh = {k: op.source for k, op in found.items()}
-        for k in alone:
-            fresh[k] = self._add(replace(self.steps[k], space=space))
-        below = self._add(Step(space, step.width, renumbered(term, fresh)))
+        below = self._lowered(Step(space, step.width, term))
         return self._add(Step(step.space, step.width, Gather(below, via)))
 
-    def _cheaper(self, step: Step, term: Term, space: int) -> bool:
-        here, there = self.counts[step.space], self.counts[space]
-        work = _work(term)
-        moved = max(self.steps[k].width for k in arguments(term))
-        return there * work + MOVE * here * term.width < here * work + MOVE * here * moved
+    def _reach(self, term: Term, found: _Gathered) -> bool:
+        """Whether a term is one of gathers alone, through terms that nothing else reads."""
+        if not isinstance(term, _STRICT) or term.contents or term.sees_other_rows:
+            return False
+        found.work += _work(term)
+        for k in {*arguments(term)}:
+            inner = self.steps[k].operation
+            if isinstance(inner, Gather):
+                found.gathers.add(k)
+                found.over.add((self.steps[inner.source].space, inner.via))
+            elif not _is_one_row(inner):
+                if not isinstance(inner, Term) or self.readers[k] != 1:
+                    return False
+                if not self._reach(inner, found):
+                    return False
+        return True
+
+    def _lowered(self, step: Step) -> int:
+        """A term that `_reach` has found, in another space."""
+        assert isinstance(step.operation, Term)
+        fresh: dict[int, int] = {}
+        for k in arguments(step.operation):
+            of = self.steps[k]
+            if isinstance(of.operation, Gather):
+                fresh[k] = of.operation.source
+            elif _is_one_row(of.operation):
+                fresh[k] = self._add(replace(of, space=step.space))
+            else:
+                fresh[k] = self._lowered(replace(of, space=step.space))
+        return self._add(replace(step, operation=renumbered(step.operation, fresh)))
+
+
+@dataclass
+class _Gathered:
+    """What a term is of: the steps that are gathers, over what, and a row's work on the way."""
+
+    gathers: set[int] = field(default_factory=set)
+    over: set[tuple[int, Content]] = field(default_factory=set)
+    work: int = 0
 
 
 def _work(term: Term) -> int:

@@ -18,21 +18,27 @@ from relann.provenance.module import Batch, QueryModule
 Loss = Callable[[Tensor], Tensor]
 """From the output's first embedding column, [rows, width], to one number."""
 
-_REPEATS = 5
+_FEWEST, _MOST, _LONG = 5, 50, 1.0
 
 
-def profile(module: QueryModule, batch: Batch, loss: Loss, repeats: int = _REPEATS) -> Profile:
-    """Medians over `repeats` epochs after one that is not counted; no weight changes.
+def profile(module: QueryModule, batch: Batch, loss: Loss) -> Profile:
+    """Medians over 5 epochs after one that is not counted, over up to 50 while a second lasts.
 
-    Steps run apart from one another, each with its own backward pass, so that the time of one is
-    not another's. `epoch` is a whole training step measured without that: forward, loss, backward
-    and Adam.
+    No weight changes. Steps run apart from one another, each with its own backward pass, so that
+    the time of one is not another's; what calling that takes by itself is left out. `epoch` is a
+    whole training step measured without that, in turn with them: forward, loss, backward and Adam.
     """
     module.train()
-    runs = [_steps(module, batch, loss) for _ in range(repeats + 1)][1:]
     learned = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(learned, lr=0.0, fused=True) if learned else None
-    wholes = [_whole(module, batch, loss, optimizer) for _ in range(repeats + 1)][1:]
+    runs: list[dict[int, tuple[float, float, int]]] = []
+    wholes: list[Sequence[float]] = []
+    call = _call(module)
+    began = time.perf_counter()
+    while len(runs) <= _FEWEST or (len(runs) <= _MOST and time.perf_counter() - began < _LONG):
+        runs.append(_steps(module, batch, loss, call))
+        wholes.append(_whole(module, batch, loss, optimizer))
+    runs, wholes = runs[1:], wholes[1:]
     costs, sizes = {}, {name: p.numel() for name, p in module.named_parameters()}
     for number, _, _ in batch.program:
         forward, backward, size = (
@@ -56,7 +62,21 @@ def _parameters(batch: Batch, number: int, sizes: Mapping[str, int]) -> int:
     return sum(sizes[p.name] for p in operation.parameters)
 
 
-def _steps(module: QueryModule, batch: Batch, loss: Loss) -> dict[int, tuple[float, float, int]]:
+def _call(module: QueryModule) -> float:
+    """Milliseconds of a backward pass through nothing."""
+    leaf = torch.zeros(1, 1, device=module.device, requires_grad=True)
+    grad, took = torch.zeros(1, 1, device=module.device), []
+    for _ in range(_MOST):
+        value = leaf.view_as(leaf)
+        began = time.perf_counter()
+        torch.autograd.backward(value, grad)
+        took.append(_since(began, module))
+    return statistics.median(took)
+
+
+def _steps(
+    module: QueryModule, batch: Batch, loss: Loss, call: float
+) -> dict[int, tuple[float, float, int]]:
     """Forward and backward milliseconds and bytes of the value, of each step run by itself."""
     values: Values = list(batch.start)
     made: dict[int, tuple[Tensor, float]] = {}
@@ -77,7 +97,7 @@ def _steps(module: QueryModule, batch: Batch, loss: Loss) -> dict[int, tuple[flo
         if kept is not None and kept.grad is not None:
             began = time.perf_counter()
             torch.autograd.backward(value, kept.grad)
-            backward = _since(began, module)
+            backward = max(0.0, _since(began, module) - call)
         found[number] = forward, backward, value.numel() * value.element_size()
         values[number] = None
     module.zero_grad(set_to_none=True)

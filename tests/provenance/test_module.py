@@ -81,6 +81,21 @@ def test_wherever_steps_run_they_mean_the_same(seed: int) -> None:
         check(module, value, valid, every[step])
 
 
+@pytest.mark.parametrize("nodes, below", [(2, True), (7, False)])
+def test_terms_go_below_a_gather_together(nodes: int, below: bool) -> None:
+    """The first widens rows, so that it alone would stay; both go where that saves enough rows."""
+    d = Draft()
+    x = d.term(d.space(nodes, x=[1.0] * nodes), Lift(X))
+    rows = d.space(8, a=[r % nodes for r in range(8)])
+    wide = d.step(rows, 1, Gather(x, A))
+    for number, (inner, outer) in enumerate([(1, 30), (30, 8)]):
+        wide = d.term(rows, Linear(d.value(wide), Parameter(f"m.{number}", (inner, outer))))
+    maps = d.finished(wide)
+    moved = refine(maps.plan, maps.counts)
+    places = [s.space for s in moved.steps if isinstance(s.operation, Linear)]
+    assert places == ([0, 0] if below else [rows, rows])
+
+
 def test_a_product_runs_where_a_batch_has_the_fewest_rows() -> None:
     """Over all rows below the join; of three of them above it, since all papers are read anyhow."""
     con = papers()
