@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from relann.provenance.kernels.gathering import gather, gathered_dot
-from relann.provenance.kernels.products import grouped_linear, laid_out, weighted_sum
+from relann.provenance.kernels.products import grouped_linear, linear, weighted_sum
 from relann.provenance.kernels.reducing import (
     segment_cumsum,
     segment_max,
@@ -323,7 +323,7 @@ def narrow_both(graph: Graph) -> Group:
     weight, grad = torch.randn(graph.sizes.width, 7), torch.randn(graph.sizes.nodes, 7)
     return {
         "torch": both(torch.matmul, grad, graph.x, weight),
-        "relann": both(lambda x, w: x @ laid_out(w, x), grad, graph.x, weight),
+        "relann": both(linear, grad, graph.x, weight),
     }
 
 

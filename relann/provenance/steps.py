@@ -53,7 +53,7 @@ from relann.provenance.arrays import places
 from relann.provenance.bound import Bound, Surroundings, Values
 from relann.provenance.dropout import dropout
 from relann.provenance.kernels.gathering import gather, gathered_dot
-from relann.provenance.kernels.products import grouped_linear, laid_out, vector_dot
+from relann.provenance.kernels.products import grouped_linear, linear, vector_dot
 from relann.provenance.kernels.reducing import segment_mean
 from relann.provenance.kernels.structures import Incidence, Index
 from relann.provenance.masks import Mask, of_any, of_both, seen
@@ -224,10 +224,10 @@ def _linear(around: Surroundings, step: Step, term: Linear) -> Bound:
     if term.per is None:
         matrix = _rows(weight, term.rows)
         if bias is None:  # 0 · W = 0
-            made = _each(around, number, lambda x: x @ laid_out(matrix(), x))
+            made = _each(around, number, lambda x: linear(x, matrix()))
             return replace(made, zeroed=of.zeroed)
         added = bias
-        return _each(around, number, lambda x: torch.addmm(added, x, laid_out(matrix(), x)))
+        return _each(around, number, lambda x: linear(x, matrix(), added))
     sets = _sets(around, step, term.per, term.weight, of.valid)
     if not weight.shape[0]:  # nothing but NULL rows
         return _nothing(around, step, of.valid)

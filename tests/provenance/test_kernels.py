@@ -28,6 +28,7 @@ from relann.provenance.kernels.loops import RUN
 from relann.provenance.kernels.memory import empty
 from relann.provenance.kernels.products import (
     grouped_linear,
+    linear,
     product_sum,
     vector_dot,
     weighted_sum,
@@ -46,6 +47,12 @@ from relann.provenance.kernels.threads import SERIAL
 WIDTHS = (1, 2, 15, 16, 17, 64, 83)
 PATHS = ("compiled", "plain")
 drawn = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+@pytest.fixture(autouse=True)
+def narrow_products_however_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled loops run what is too little to be worth their call."""
+    monkeypatch.setattr(products, "_MANY", 0)
 
 
 @contextmanager
@@ -462,6 +469,18 @@ OPERATIONS: dict[str, Callable[[Case], tuple[Callable[..., Tensor], list[Tensor]
         lambda x, v: vector_dot(x, v, heads=2),
         [distinct(c, c.incidence.n_entries, 2 * c.width), distinct(c, 1, 2 * c.width)],
     ),
+    "linear": lambda c: (
+        linear,
+        [
+            distinct(c, c.incidence.n_entries, c.width),
+            distinct(c, c.width, 5),
+            distinct(c, 5) * bool(c.incidence.n_entries),
+        ],
+    ),
+    "linear of one": lambda c: (
+        linear,
+        [distinct(c, c.incidence.n_entries, c.width), distinct(c, c.width, 1)],
+    ),
     "grouped_linear": lambda c: (
         lambda x, w, b: grouped_linear(x, w, grouping(c), b),
         [
@@ -626,6 +645,24 @@ def test_gradients_of_a_source_that_many_entries_read(degree: int) -> None:
         inputs = x.requires_grad_(), weight.requires_grad_()
         found = torch.autograd.grad(weighted_sum(*inputs, incidence), inputs, grad)
         torch.testing.assert_close(found, (to_x, to_weight))
+
+
+@pytest.mark.parametrize("inputs, outputs", [(1, 16), (3, 5), (16, 2), (70, 7)])
+@pytest.mark.parametrize("rows", [1, 4, 7, RUN + 2])
+def test_narrow_products(rows: int, inputs: int, outputs: int) -> None:
+    """Rows beyond fours and runs, inputs beyond lanes."""
+    rng = torch.Generator().manual_seed(rows)
+    shapes = (rows, inputs), (inputs, outputs), (outputs,)
+    x, w, b = (torch.randn(s, generator=rng, dtype=torch.float64) for s in shapes)
+    grad = torch.randn(rows, outputs, generator=rng, dtype=torch.float64)
+    given = [t.requires_grad_() for t in (x, w, b)]
+    found = linear(x, w, b)
+    torch.testing.assert_close(found, torch.addmm(b, x, w))
+    torch.testing.assert_close(
+        torch.autograd.grad(found, given, grad), (grad @ w.T, x.T @ grad, grad.sum(0))
+    )
+    (alone,) = torch.autograd.grad(linear(x.detach(), w.detach(), b), b, grad)
+    torch.testing.assert_close(alone, grad.sum(0))
 
 
 @pytest.mark.parametrize("rows", [0, 1, RUN, 2 * RUN + 1])

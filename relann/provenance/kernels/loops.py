@@ -282,6 +282,100 @@ def return_dot_vector(
                     c += LANES
 
 
+# Products with at most LANES outputs, four rows at a time: they share the weight's loads, and none
+# waits for its own last sum.
+
+
+@_loop
+def times_narrow(x: Array, weight: Array, bias: Array, out: Array, lo: int, hi: int) -> None:
+    """out[r] = x[r] · weight + bias[0], for at most LANES outputs."""
+    inputs, outputs = weight.shape
+    mask = first_lanes(np.int32(outputs))
+    start = load_some(bias, 0, 0, mask) if bias.shape[0] > 0 else splat(x.dtype.type(0))
+    r, rows = np.uintp(lo), np.uintp(hi)
+    while r + np.uintp(4) <= rows:
+        a0, a1, a2, a3 = start, start, start, start
+        for i in range(np.uintp(inputs)):
+            w = load_some(weight, i, 0, mask)
+            a0 = fma(splat(x[r, i]), w, a0)
+            a1 = fma(splat(x[r + np.uintp(1), i]), w, a1)
+            a2 = fma(splat(x[r + np.uintp(2), i]), w, a2)
+            a3 = fma(splat(x[r + np.uintp(3), i]), w, a3)
+        store_some(out, r, 0, a0, mask)
+        store_some(out, r + np.uintp(1), 0, a1, mask)
+        store_some(out, r + np.uintp(2), 0, a2, mask)
+        store_some(out, r + np.uintp(3), 0, a3, mask)
+        r += np.uintp(4)
+    while r < rows:
+        total = start
+        for i in range(np.uintp(inputs)):
+            total = fma(splat(x[r, i]), load_some(weight, i, 0, mask), total)
+        store_some(out, r, 0, total, mask)
+        r += np.uintp(1)
+
+
+@_loop
+def return_narrow_rows(grad: Array, turned: Array, out: Array, lo: int, hi: int) -> None:
+    """out[r] = grad[r] · turned, `turned` being the weight's transpose."""
+    outputs, inputs = turned.shape
+    zero = splat(grad.dtype.type(0))
+    for c in range(0, inputs, LANES):
+        mask = first_lanes(np.int32(inputs - c))
+        r, rows = np.uintp(lo), np.uintp(hi)
+        while r + np.uintp(4) <= rows:
+            a0, a1, a2, a3 = zero, zero, zero, zero
+            for o in range(np.uintp(outputs)):
+                w = load_some(turned, o, c, mask)
+                a0 = fma(splat(grad[r, o]), w, a0)
+                a1 = fma(splat(grad[r + np.uintp(1), o]), w, a1)
+                a2 = fma(splat(grad[r + np.uintp(2), o]), w, a2)
+                a3 = fma(splat(grad[r + np.uintp(3), o]), w, a3)
+            store_some(out, r, c, a0, mask)
+            store_some(out, r + np.uintp(1), c, a1, mask)
+            store_some(out, r + np.uintp(2), c, a2, mask)
+            store_some(out, r + np.uintp(3), c, a3, mask)
+            r += np.uintp(4)
+        while r < rows:
+            total = zero
+            for o in range(np.uintp(outputs)):
+                total = fma(splat(grad[r, o]), load_some(turned, o, c, mask), total)
+            store_some(out, r, c, total, mask)
+            r += np.uintp(1)
+
+
+@_loop
+def return_narrow_weight(grad: Array, x: Array, out: Array, lo: int, hi: int) -> None:
+    """out[k, o, i] = Σ grad[r, o] · x[r, i], r of run k; the last row of out[k] is Σ grad[r].
+
+    Runs lo..hi, of RUN rows each; `out` starts as zeros, its rows filled up to whole LANES.
+    """
+    rows, inputs, outputs = np.uintp(x.shape[0]), x.shape[1], grad.shape[1]
+    some, four = first_lanes(np.int32(outputs)), np.uintp(4)
+    for k in range(np.uintp(lo), np.uintp(hi)):
+        table = out[k]
+        begin, end = k * np.uintp(RUN), min((k + np.uintp(1)) * np.uintp(RUN), rows)
+        whole = begin + (end - begin) // four * four
+        total = splat(x.dtype.type(0))
+        for r in range(begin, end):
+            total = plus(total, load_some(grad, r, 0, some))
+        store_some(table, np.uintp(outputs), 0, total, some)
+        for c in range(0, inputs, LANES):
+            mask = first_lanes(np.int32(inputs - c))
+            for r in range(begin, whole, four):
+                r1, r2, r3 = r + np.uintp(1), r + np.uintp(2), r + np.uintp(3)
+                x0, x1 = load_some(x, r, c, mask), load_some(x, r1, c, mask)
+                x2, x3 = load_some(x, r2, c, mask), load_some(x, r3, c, mask)
+                for o in range(np.uintp(outputs)):
+                    sofar = fma(splat(grad[r, o]), x0, load(table, o, c))
+                    sofar = fma(splat(grad[r1, o]), x1, sofar)
+                    sofar = fma(splat(grad[r2, o]), x2, sofar)
+                    store(table, o, c, fma(splat(grad[r3, o]), x3, sofar))
+            for r in range(whole, end):
+                x0 = load_some(x, r, c, mask)
+                for o in range(np.uintp(outputs)):
+                    store(table, o, c, fma(splat(grad[r, o]), x0, load(table, o, c)))
+
+
 @_loop
 def copy_rows(x: Array, index: Array, out: Array, lo: int, hi: int) -> None:
     """out[r] = x[index[r]]; 0 where index[r] is −1."""

@@ -17,11 +17,11 @@ from relann.provenance.kernels import loops, plain
 from relann.provenance.kernels.memory import Array, as_array, empty, no_elements, zeros
 from relann.provenance.kernels.operations import alike, apply, compiled, expect
 from relann.provenance.kernels.rowwise import dots, rows_at
+from relann.provenance.kernels.simd import LANES
 from relann.provenance.kernels.structures import Cuts, Incidence, Padding, Products
 from relann.provenance.kernels.threads import even_bounds, workers
 
-_NARROW = 16  # outputs
-_MANY = 1024  # rows
+_MANY = 8192  # numbers of a product from which compiled loops are worth their call
 
 
 def weighted_sum(
@@ -60,16 +60,19 @@ def vector_dot(
     return apply(_VectorDot, x, vector, heads)
 
 
-def laid_out(
-    weight: Float[Tensor, "inputs outputs"], x: Float[Tensor, "rows inputs"]
-) -> Float[Tensor, "inputs outputs"]:
-    """A weight for x, by columns where that pays: then torch takes its gradient as (gᵀ·x)ᵀ.
+def linear(
+    x: Float[Tensor, "rows inputs"],
+    weight: Float[Tensor, "inputs outputs"],
+    bias: Float[Tensor, " outputs"] | None = None,
+) -> Float[Tensor, "rows outputs"]:
+    """x · weight + bias. Gradients to all.
 
-    Which is several times faster than xᵀ·g for 2 to 15 outputs (`benchmarks/kernels`, narrow-both)
-    and much the same for more; for few rows the copy takes longer.
+    torch's product, but for few outputs, where that is slow (`benchmarks/kernels`, narrow-both).
     """
-    narrow = 1 < weight.shape[1] < _NARROW and len(x) >= _MANY
-    return weight.T.contiguous().T if narrow else weight
+    rows, outputs = len(x), weight.shape[1]
+    if compiled(x) and outputs <= LANES and rows * outputs >= _MANY:
+        return apply(_NarrowLinear, x, weight, bias)
+    return x @ weight if bias is None else torch.addmm(bias, x, weight)
 
 
 def grouped_linear(
@@ -226,6 +229,39 @@ class _WeightedSum(Function):
         further = (as_array(to_weight),)
         to_x = _by_target(loops.return_entries, grad, turned, entries, further, own=True)
         return to_x, to_weight, None
+
+
+class _NarrowLinear(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x if any(ctx.needs_input_grad[1:]) else None, weight)
+        out = empty(len(x), weight.shape[1], x)
+        start = out.new_empty(0, 1) if bias is None else bias[None]
+        args = as_array(x), as_array(weight), as_array(start), as_array(out)
+        workers.run(loops.times_narrow, even_bounds(*x.shape), args)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        wants_x, _, wants_bias = ctx.needs_input_grad
+        (inputs, outputs), rows, given = weight.shape, len(grad), as_array(grad)
+        to_x = to_weight = to_bias = None
+        if wants_x:
+            to_x = empty(rows, inputs, grad)
+            args = given, as_array(weight.T), as_array(to_x)
+            workers.run(loops.return_narrow_rows, even_bounds(rows, inputs), args)
+        if x is not None:
+            runs = -(-rows // loops.RUN)
+            tables = grad.new_zeros(runs, outputs + 1, -(-inputs // LANES) * LANES)
+            bounds = even_bounds(runs, loops.RUN * inputs)
+            args = given, as_array(x), as_array(tables)
+            workers.run(loops.return_narrow_weight, bounds, args)
+            whole = tables.sum(0)
+            to_weight = whole[:outputs, :inputs].T
+            to_bias = whole[outputs, :outputs] if wants_bias else None
+        return to_x, to_weight, to_bias
 
 
 class _VectorDot(Function):
