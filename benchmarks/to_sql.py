@@ -19,8 +19,8 @@ import torch
 import relann
 from benchmarks.speed.programs import GAT, GCN, SAGE
 from relann.algebra import rowmaps
-from relann.algebra.bind import Layer
 from relann.algebra.engines.duckdb import DuckDBEngine
+from relann.algebra.layers import Layer
 from relann.algebra.parse import explanation
 from relann.models import library
 from relann.models.options import Options

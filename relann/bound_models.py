@@ -11,9 +11,9 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from relann.algebra.bind import Layer
 from relann.algebra.embedded import PREDICTION
 from relann.algebra.engines.choice import DEFAULT, engine_for
+from relann.algebra.layers import Layer
 from relann.algebra.parse import statements
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.statements import Body, CreateModel

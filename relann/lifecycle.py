@@ -9,9 +9,9 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from relann.algebra.bind import Layer
 from relann.algebra.engines.choice import DEFAULT
 from relann.algebra.engines.protocol import Engine
+from relann.algebra.layers import Layer
 from relann.algebra.lineage import key_columns
 from relann.algebra.rowmaps import RowMaps
 from relann.algebra.statements import (

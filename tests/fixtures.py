@@ -5,7 +5,8 @@ from __future__ import annotations
 import duckdb
 from sqlglot.dialects import DuckDB
 
-from relann.algebra.bind import Layer, Layers, Parameter, bind
+from relann.algebra.bind import bind
+from relann.algebra.layers import Layer, Layers, Parameter
 from relann.algebra.nodes import Node
 from relann.provenance.pretrained import width
 from relann.schema import Catalog

@@ -14,8 +14,8 @@ import torch
 
 from benchmarks.gpu.graphs import Tables
 from benchmarks.gpu.kernels import seconds
-from relann.algebra.bind import Layer
 from relann.algebra.engines.choice import engine_for
+from relann.algebra.layers import Layer
 from relann.algebra.nodes import Aggregate, Alias, Column, Join, Node, Scan
 from relann.algebra.parse import statements
 from relann.algebra.rowmaps import RowMaps, build

@@ -10,8 +10,8 @@ import duckdb
 import torch
 
 from benchmarks.speed.data import Tables
-from relann.algebra.bind import Layer
 from relann.algebra.engines.duckdb import DuckDBEngine
+from relann.algebra.layers import Layer
 from relann.algebra.parse import statements
 from relann.algebra.rowmaps import RowMaps, build
 from relann.algebra.statements import CreateModel

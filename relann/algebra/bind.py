@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from sqlglot import exp
 
+from relann.algebra.content_queries import columns_of, content_query, table_sql
+from relann.algebra.environment import Environment
 from relann.algebra.functions import (
     EncoderWidth,
     Sites,
@@ -17,6 +17,7 @@ from relann.algebra.functions import (
     no_encoders,
 )
 from relann.algebra.laterals import of_with
+from relann.algebra.layers import Layer, Layers
 from relann.algebra.lineage import origins
 from relann.algebra.nodes import (
     Aggregate,
@@ -30,11 +31,11 @@ from relann.algebra.nodes import (
     fresh_name,
     passed,
 )
-from relann.algebra.parse import statements
 from relann.algebra.scope import located, span_of
 from relann.algebra.select import SelectBinder
-from relann.algebra.statements import CreateLayer, Value
+from relann.algebra.statements import Value
 from relann.algebra.terms import Content, Lift, Term, array_width, column, parsed, quoted
+from relann.algebra.unions import stacked, with_distinct_names
 from relann.errors import DataError, QueryError, SchemaError, Span, did_you_mean, listing
 from relann.schema import Catalog
 
@@ -50,92 +51,8 @@ WITHOUT_DATA = ("range", "generate_series", "unnest", "repeat")
 """Table functions that make their rows themselves."""
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """What a layer takes: a scalar, `default` where one is given, or a relation.
-
-    `columns` are those a relation must have, None where that is not said.
-    """
-
-    name: str
-    default: exp.Expr | None = None
-    columns: tuple[str, ...] | None = None
-
-    def __str__(self) -> str:
-        return self.name if self.columns is None else f"{self.name}({', '.join(self.columns)})"
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A reusable sub-query: what it takes, the parsed body, its text."""
-
-    name: str
-    arguments: tuple[Parameter, ...]
-    body: exp.Expr
-    text: str
-
-    @classmethod
-    def of(cls, statement: CreateLayer) -> Layer:
-        """The layer a statement creates."""
-        arguments = tuple(
-            Parameter(
-                a.name, None if a.default is None else exp.convert(a.default.value), a.columns
-            )
-            for a in statement.arguments
-        )
-        return cls(statement.name, arguments, statement.body.query, statement.body.span.text)
-
-    @classmethod
-    def parsed(cls, definition: str) -> Layer:
-        """The layer that a text of one CREATE LAYER statement creates."""
-        (statement,) = statements(definition)
-        assert isinstance(statement, CreateLayer)
-        return cls.of(statement)
-
-    @property
-    def signature(self) -> str:
-        """How it is called."""
-        return f"{self.name}({', '.join(map(str, self.arguments))})"
-
-
-Layers = Callable[[str], Layer | None]
-"""Finds a layer by (qualified) name; may raise SchemaError to say which names there are."""
-
-
 Generator = Callable[[Mapping[str, Value]], str]
 """Writes a query from the arguments given by name, literals; may raise QueryError."""
-
-
-@dataclass
-class Environment:
-    """Relations that names in FROM may mean before the database is asked: CTEs, layer arguments.
-
-    Values are made on first use, once, so a CTE read twice is one node with one set of parameters.
-    """
-
-    parent: Environment | None = None
-    makers: dict[str, Callable[[], Node]] = field(default_factory=dict)
-    made: dict[str, Node] = field(default_factory=dict)
-    shown: dict[str, str] = field(default_factory=dict)
-
-    def define(self, name: str, make: Callable[[], Node]) -> None:
-        """Make a name known."""
-        self.makers[name.casefold()] = make
-        self.shown[name.casefold()] = name
-
-    def find(self, name: str) -> Node | None:
-        """The node a name stands for, None when it is not defined here or above."""
-        key = name.casefold()
-        if key in self.made:
-            return self.made[key]
-        if key in self.makers:
-            self.made[key] = self.makers[key]()
-            return self.made[key]
-        return self.parent.find(name) if self.parent else None
-
-    def names(self) -> list[str]:
-        """All names known here, as they were written."""
-        return [*self.shown.values(), *(self.parent.names() if self.parent else [])]
 
 
 def bind(
@@ -221,7 +138,7 @@ class _Binder:
                 with suppress(QueryError):  # what nodes cannot say is left to the database
                     return self._nodes(ast, env, path, text)
                 return self._query_to_bound(ast, env, text)
-            return self._content_query(ast, env, text)
+            return content_query(ast, env, text, self.catalog)
         return self._nodes(ast, env, path, text)
 
     def _nodes(self, ast: exp.Expr, env: Environment, path: str, text: str) -> Node:
@@ -257,7 +174,7 @@ class _Binder:
                     )
                 whole = exp.select("*").from_(quoted(cte.alias))
                 whole.set("with_", exp.With(expressions=[cte.copy()], recursive=True))
-                node = self._content_query(whole, env, text)
+                node = content_query(whole, env, text, self.catalog)
             else:
                 node = self.query(cte.this, env, path, text)
             names = [c.name for c in cte.args["alias"].args.get("columns") or []]
@@ -302,44 +219,10 @@ class _Binder:
             if known is not None:
                 columns = [(c.name, c.type or "") for c in known.columns]
             else:
-                found = self.catalog.table(_table_sql(table))
+                found = self.catalog.table(table_sql(table))
                 columns = list(found.columns) if found else []
             arrays.update(name.casefold() for name, t in columns if array_width(t))
         return arrays
-
-    def _content_query(self, ast: exp.Expr, env: Environment, text: str) -> Node:
-        """A query the database runs as it is, given the sub-queries that it reads by name."""
-        needed: dict[str, Node] = {}
-        tables: dict[str, None] = {}
-        for table in ast.find_all(exp.Table):
-            if not table.db and of_with(table, ast):
-                continue
-            known = None if table.db else env.find(table.name)
-            if known is not None:
-                needed[table.name] = known
-            else:
-                tables[_table_sql(table)] = None
-        sql = ast.sql(dialect="duckdb", comments=False)
-        made = self._columns_of(ast, needed, env, text)
-        return _projection(ast, made, needed, self.catalog) or Query(
-            sql, made, tuple(tables), tuple(needed.items())
-        )
-
-    def _columns_of(
-        self, ast: exp.Expr, needed: Mapping[str, Node], env: Environment, text: str
-    ) -> tuple[Column, ...]:
-        """What the database says of a query's columns; its complaints at their place."""
-        given = ", ".join(
-            f"{quoted(n)} AS (SELECT {_nulls(node)} WHERE false)" for n, node in needed.items()
-        )
-        sql = ast.sql(dialect="duckdb", comments=False)
-        try:
-            columns = self.catalog.query(
-                f"{f'WITH {given} ' if given else ''}SELECT * FROM ({sql})"
-            )
-        except DataError as error:
-            raise QueryError(*_blame(str(error), ast, text, self.catalog, env)) from error
-        return tuple(Column(n, type=t) for n, t in columns)
 
     def _query_to_bound(self, ast: exp.Expr, env: Environment, text: str) -> Node:
         """A query left to the database; all it reads are inputs, which can be cut at an anchor."""
@@ -364,7 +247,7 @@ class _Binder:
                 table.set("db", None)
                 table.set("catalog", None)
         asks = any(function_name(n) == "anchor" for n in body.walk())
-        made = self._columns_of(body.transform(_at_no_time), needed, env, text)
+        made = columns_of(body.transform(_at_no_time), needed, env, text, self.catalog)
         if asks:
             needed[fresh_name("anchor", needed)] = Anchor()
         return Query(body.sql(dialect="duckdb", comments=False), made, (), tuple(needed.items()))
@@ -378,55 +261,14 @@ class _Binder:
             )
         parts: list[Node] = []
         for number, side in enumerate((ast.this, ast.expression)):
-            named = side if number == 0 else _with_distinct_names(side, parts[0])
+            named = side if number == 0 else with_distinct_names(side, parts[0])
             part = self.query(named, env, f"{path}.part_{number}", text)
             parts.extend(part.parts if isinstance(part, Union) and number == 0 else [part])
-        first = parts[0]
-        for part in parts[1:]:
-            if len(part.columns) != len(first.columns):
-                raise QueryError(
-                    f"UNION ALL stacks {len(first.columns)} columns ({listing(first.names)}) and "
-                    f"{len(part.columns)} ({listing(part.names)}); they must agree",
-                    span_of(ast.expression, text),
-                )
-        first = self._of_common_types(parts)
-        aligned = [self._aligned(part, first, ast, text) for part in parts]
+        union = stacked(parts, ast, text, self.catalog)
+        if not distinct:
+            return union
         with located(ast, text):
-            stacked = Union(tuple(aligned))
-            return Aggregate(stacked, stacked.names) if distinct else stacked
-
-    def _of_common_types(self, parts: list[Node]) -> Node:
-        """The first part of a union, its content of the types that SQL gives the whole."""
-        first, outputs = parts[0], list[tuple[str, Content | Term]]()
-        for column_of, others in zip(
-            first.columns, zip(*(p.columns for p in parts), strict=True), strict=True
-        ):
-            types = list(dict.fromkeys(c.type for c in others if c.type is not None))
-            value = passed(column_of)
-            if column_of.type is not None and len(types) > 1:
-                stacked = " UNION ALL ".join(f"SELECT NULL::{t} AS c" for t in types)
-                with suppress(DataError):  # types without a common one fail when cast
-                    ((_, common),) = self.catalog.query(stacked)
-                    value = Content(f"CAST({quoted(column_of.name)} AS {common})", common)
-            outputs.append((column_of.name, value))
-        kept = tuple((c.name, passed(c)) for c in first.columns)
-        return first if tuple(outputs) == kept else Map(first, tuple(outputs))
-
-    def _aligned(self, part: Node, first: Node, ast: exp.Expr, text: str) -> Node:
-        """The part with the column names of `first`; content is cast to its types."""
-        if part.columns == first.columns:
-            return part
-        outputs: list[tuple[str, Content | Term]] = []
-        for mine, theirs in zip(part.columns, first.columns, strict=True):
-            value = passed(mine)
-            if mine.type is not None and theirs.width is not None and theirs.width:
-                with located(ast.expression, text):
-                    value = Lift(column(mine.name, mine.type))
-            elif mine.type is not None and mine.type != theirs.type:
-                assert theirs.type is not None
-                value = Content(f"CAST({quoted(mine.name)} AS {theirs.type})", theirs.type)
-            outputs.append((theirs.name, value))
-        return Map(part, tuple(outputs))
+            return Aggregate(union, union.names)
 
     # -- relations in FROM -----------------------------------------------------------------------
 
@@ -480,7 +322,7 @@ class _Binder:
         known = None if item.db else env.find(item.name)
         if known is not None:
             return item.alias or item.name, known
-        name = _table_sql(item)
+        name = table_sql(item)
         table = self.catalog.table(name)
         if table is None:
             names = [*env.names(), *self.catalog.names()]
@@ -497,7 +339,7 @@ class _Binder:
 
     def _view(self, item: exp.Table, path: str, text: str) -> Node | None:
         """What a view stands for, None for a table; what is neither is refused in timed queries."""
-        stored = self.catalog.stored(_table_sql(item))
+        stored = self.catalog.stored(table_sql(item))
         if stored is None and self.plain:
             return None
         if stored is None:
@@ -516,7 +358,7 @@ class _Binder:
 
     def _unbounded(self, item: exp.Table, text: str) -> QueryError:
         return QueryError(
-            f"it is not known since when the rows of `{_plain(_table_sql(item))}` are known, as it "
+            f"it is not known since when the rows of `{_plain(table_sql(item))}` are known, as it "
             "is no table of the database: CREATE TABLE t AS FROM it, and if its rows have a time "
             "say so with ALTER TABLE t SET (time = …)",
             span_of(item, text),
@@ -557,7 +399,7 @@ class _Binder:
         self, layer: Layer, call: exp.Expr, env: Environment, path: str, text: str
     ) -> Node:
         where = span_of(call, text)
-        values = self._layer_arguments(layer, call, where)
+        values = layer.arguments_of(call, where)
         inner = Environment()
         scalars: dict[str, exp.Expr] = {}
         tables = list(layer.body.find_all(exp.Table))
@@ -587,8 +429,7 @@ class _Binder:
             raise QueryError(f"layer `{layer.name}` calls itself without end", where)
         try:
             number = self.sites.name(path, layer.name, text, where.start if where else -1)
-            body = _with_scalars(layer.body, scalars)
-            return self.query(body, inner, number, layer.text)
+            return self.query(layer.with_scalars(scalars), inner, number, layer.text)
         except QueryError as error:
             if error.span is not None and error.span.text == layer.text and layer.text != text:
                 note = f"in layer `{layer.name}`: {error.message}"
@@ -597,47 +438,11 @@ class _Binder:
         finally:
             self.depth -= 1
 
-    def _layer_arguments(
-        self, layer: Layer, call: exp.Expr, where: Span | None
-    ) -> dict[str, exp.Expr]:
-        names = [a.name for a in layer.arguments]
-        given, signature = list(call.expressions), layer.signature
-        values: dict[str, exp.Expr] = {}
-        for position, value in enumerate(given):
-            if isinstance(value, exp.Kwarg):
-                match = [n for n in names if n.casefold() == value.this.name.casefold()]
-                if not match:
-                    raise QueryError(
-                        f"{signature} has no argument `{value.this.name}`."
-                        + did_you_mean(value.this.name, names),
-                        where,
-                    )
-                values[match[0]] = value.expression
-            elif position >= len(names):
-                raise QueryError(
-                    f"{signature} takes {len(names)} arguments, not {len(given)}", where
-                )
-            else:
-                values[names[position]] = value
-        for argument in layer.arguments:
-            if argument.name not in values:
-                if argument.default is None:
-                    raise QueryError(f"{signature} needs its argument `{argument.name}`", where)
-                values[argument.name] = argument.default
-        return values
-
     def _layer_relation(
         self, layer: Layer, name: str, value: exp.Expr, env: Environment, path: str, text: str
     ) -> Callable[[], Node]:
-        (wanted,) = (a.columns for a in layer.arguments if a.name == name)
-
         def make() -> Node:
-            node = given()
-            return (
-                node
-                if wanted is None
-                else self._with_columns(layer, name, wanted, node, value, text)
-            )
+            return layer.relation(name, given(), value, text)
 
         def given() -> Node:
             if isinstance(value, exp.Column):
@@ -662,82 +467,12 @@ class _Binder:
 
         return make
 
-    def _with_columns(
-        self,
-        layer: Layer,
-        name: str,
-        wanted: tuple[str, ...],
-        node: Node,
-        value: exp.Expr,
-        text: str,
-    ) -> Node:
-        """The relation with the columns the layer asks for and no others."""
-        found = {c.name.casefold(): c for c in node.columns}
-        if missing := [w for w in wanted if w.casefold() not in found]:
-            given = value.sql(dialect="duckdb")
-            example = ", ".join(f"… AS {w}" if w in missing else w for w in wanted)
-            raise QueryError(
-                f"layer `{layer.name}` takes `{name}` with columns {listing(wanted)}; this has no "
-                f"{listing(missing)}, it has {listing(node.names)}. Rename what it has: "
-                f"(SELECT {example} FROM {given if isinstance(value, exp.Column) else '…'})",
-                span_of(value, text),
-            )
-        outputs = tuple((w, passed(found[w.casefold()])) for w in wanted)
-        return Map(node, outputs)
-
 
 def _at_no_time(node: exp.Expr) -> exp.Expr:
     """A query's `anchor()` as a value of its type, to ask the database for columns and types."""
     if function_name(node) == "anchor":
         return exp.cast(exp.null(), "TIMESTAMP")
     return node
-
-
-def _nulls(node: Node) -> str:
-    """The content columns of a query as NULLs of their types."""
-    contents = [f"NULL::{c.type} AS {quoted(c.name)}" for c in node.columns if c.type is not None]
-    return ", ".join(contents) or "1 AS one"
-
-
-def _projection(
-    ast: exp.Expr, made: tuple[Column, ...], needed: Mapping[str, Node], catalog: Catalog
-) -> Node | None:
-    """`SELECT column [AS name], … FROM table` as a Map, which keeps the table's order and merges.
-
-    None for any other query.
-    """
-    plain = {"kind", "expressions", "from_", "hint", "distinct", "operation_modifiers"}
-    if not isinstance(ast, exp.Select) or any(v for k, v in ast.args.items() if k not in plain):
-        return None
-    from_ = ast.args.get("from_")
-    table = from_.this if from_ is not None else None
-    if ast.args.get("distinct") or not isinstance(table, exp.Table) or table.args.get("joins"):
-        return None
-    if any(v for k, v in table.args.items() if k not in ("this", "db", "catalog", "alias")):
-        return None
-    if isinstance(table.this, exp.Func):
-        return None
-    if table.name in needed:
-        source: Node = needed[table.name]
-    else:
-        name = _table_sql(table)
-        found = catalog.table(name)
-        if found is None:
-            return None
-        source = Scan(name, tuple(Column(n, type=t) for n, t in found.columns))
-    known = {c.name.casefold(): c for c in source.columns if c.type is not None}
-    outputs: list[tuple[str, Content | Term]] = []
-    for expression, column_made in zip(ast.expressions, made, strict=False):
-        read = expression.unalias()
-        if not isinstance(read, exp.Column) or isinstance(read.this, exp.Star):
-            return None
-        if read.table.casefold() not in ("", table.alias_or_name.casefold()) or read.db:
-            return None
-        column_read = known.get(read.name.casefold())
-        if column_read is None or column_read.type != column_made.type:
-            return None
-        outputs.append((column_made.name, passed(column_read)))
-    return Map(source, tuple(outputs)) if len(outputs) == len(made) else None
 
 
 def _renamed(node: Node, names: list[str], where: Span | None) -> Node:
@@ -759,34 +494,6 @@ def _with_arrays_lifted(node: Node) -> Node:
         array = c.type is not None and array_width(c.type)
         outputs.append((c.name, Lift(column(c.name, c.type)) if array and c.type else passed(c)))
     return Map(node, tuple(outputs))
-
-
-def _with_scalars(body: exp.Expr, scalars: Mapping[str, exp.Expr]) -> exp.Expr:
-    """A layer's body with scalar arguments put in; positions stay the layer's own."""
-
-    def put(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Column) and not node.table and node.name.casefold() in scalars:
-            value = scalars[node.name.casefold()].copy()
-            value.meta.update({k: v for k, v in node.this.meta.items() if k in ("start", "end")})
-            return value
-        return node
-
-    return body.transform(put)
-
-
-def _with_distinct_names(side: exp.Expr, first: Node) -> exp.Expr:
-    """A later part of a union: its columns count by place, repeated names get the first part's."""
-    names = [e.alias_or_name.casefold() for e in side.expressions]
-    plain = isinstance(side, exp.Select) and len(names) == len(first.names) and "*" not in names
-    if not plain or len(set(names)) == len(names):
-        return side
-    named = side.copy()
-    columns = [
-        exp.alias_(e.unalias(), name, quoted=True, copy=False)
-        for e, name in zip(named.expressions, first.names, strict=True)
-    ]
-    named.set("expressions", columns)
-    return named
 
 
 def _literal(node: exp.Expr, text: str) -> Value:
@@ -817,34 +524,5 @@ def _columns_read(ast: exp.Expr) -> int:
     return sum(1 for _ in ast.find_all(exp.Column))
 
 
-def _table_sql(table: exp.Table) -> str:
-    if isinstance(table.this, exp.Func):
-        bare = table.copy()
-        bare.set("alias", None)
-        return bare.sql(dialect="duckdb")
-    parts = [p for p in (table.catalog, table.db, table.name) if p]
-    return ".".join(quoted(p) for p in parts)
-
-
 def _plain(name: str) -> str:
     return name.replace('"', "")
-
-
-_QUOTED = re.compile(r"[\"'`]([^\"'`]+)[\"'`]|(?:name|function) (\w+)")
-
-
-def _blame(
-    message: str, ast: exp.Expr, text: str, catalog: Catalog, env: Environment
-) -> tuple[str, Span | None]:
-    """DuckDB's complaint with the place in the user's text it is most likely about."""
-    first = message.splitlines()[0]
-    for found in _QUOTED.finditer(first):
-        word = (found.group(1) or found.group(2)).split(".")[-1].casefold()
-        for node in ast.walk():
-            name = node.name if isinstance(node, exp.Identifier | exp.Anonymous) else None
-            if name is not None and name.casefold() == word and "start" in node.meta:
-                known = [*env.names(), *catalog.names()]
-                table = isinstance(node.parent, exp.Table)
-                hint = did_you_mean(name, known) if table and "Did you mean" not in first else ""
-                return first + hint, span_of(node, text)
-    return first, span_of(ast, text)

@@ -13,11 +13,12 @@ from sqlglot import exp
 
 from relann.algebra.annotated import check_plain
 from relann.algebra.asof import Clock, Seeds, as_of
-from relann.algebra.bind import Generator, Layers, bind
+from relann.algebra.bind import Generator, bind
 from relann.algebra.certificate import Certificate, certify
 from relann.algebra.embedded import classes, embedded
 from relann.algebra.engines.protocol import Engine
 from relann.algebra.explain import Profile, explain
+from relann.algebra.layers import Layers
 from relann.algebra.lineage import origins, read_with, tables_read
 from relann.algebra.lower import lower
 from relann.algebra.nodes import Map, Node, Select

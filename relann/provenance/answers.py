@@ -11,8 +11,9 @@ import pyarrow as pa
 from sqlglot import exp
 
 from relann.algebra.annotated import annotated, check_plain
-from relann.algebra.bind import Layers, bind
+from relann.algebra.bind import bind
 from relann.algebra.engines.protocol import Engine
+from relann.algebra.layers import Layers
 from relann.algebra.lower import lower
 from relann.algebra.nodes import Node, Scan
 from relann.algebra.plan import Step

@@ -11,7 +11,8 @@ import pytest
 from sqlglot.dialects import DuckDB
 
 from relann.algebra.asof import Clock, Seeds, as_of
-from relann.algebra.bind import Layers, bind
+from relann.algebra.bind import bind
+from relann.algebra.layers import Layers
 from relann.algebra.nodes import Aggregate, Column, Node, Query
 from relann.algebra.sql import node_to_sql
 from relann.errors import QueryError, SchemaError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from relann.algebra.bind import Layer
+from relann.algebra.layers import Layer
 from relann.algebra.nodes import Aggregate, Join, Map, Node, Query, Select, Union, Window
 from relann.algebra.terms import Apply, Linear, Lookup, Parameter, Term
 from relann.errors import QueryError

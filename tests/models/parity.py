@@ -19,8 +19,8 @@ from torch import Tensor
 
 import relann
 from relann.algebra import rowmaps
-from relann.algebra.bind import Layer
 from relann.algebra.engines.duckdb import DuckDBEngine
+from relann.algebra.layers import Layer
 from relann.algebra.lower import lower
 from relann.algebra.parse import statements
 from relann.algebra.rowmaps import RowMaps

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from relann.algebra.asof import Clock, as_of
-from relann.algebra.bind import Layer
 from relann.algebra.engines.duckdb import DuckDBEngine
+from relann.algebra.layers import Layer
 from relann.algebra.nodes import Anchor, Column, Node, Query
 from relann.algebra.rowmaps import RowMaps, build
 from relann.algebra.statistics import Statistics
