@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relann.algebra.engines import duckdb as duckdb_engine
 from relann.algebra.engines import matching
 from relann.algebra.engines.duckdb import ArrowRelation, DuckDBEngine
 from relann.algebra.engines.hashing import Keys, Threads, grouped
@@ -194,3 +195,20 @@ def test_groups_stand_in_the_order_asked_for() -> None:
         none = np.empty(0, dtype=np.int32)
         offsets, found = grouped(none, none, none, threads)
     assert (offsets.tolist(), found.tolist()) == ([0], [])
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_memory_is_given_back_and_settings_stay(
+    locked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where settings may not be changed."""
+    monkeypatch.setattr(duckdb_engine, "_MUCH", -1)
+    with database("BIGINT", [1, 2], [(1, 2)]) as connection:
+        connection.execute("SET threads = 3").fetchall()
+        if locked:
+            connection.execute("SET lock_configuration = true").fetchall()
+        engine = DuckDBEngine(connection)
+        with engine.sharing([]):
+            engine.rows(Scan('"node"', (Column("id", type="BIGINT"),)), ["id"], [], {})
+        found = connection.execute("SELECT current_setting('threads')").fetchall()
+    assert found == [(3,)]
