@@ -1,7 +1,7 @@
 """Row maps: which input rows made each output row, as integer arrays built once.
 
-The arrays are the engine's and lie where it works. This module moves none and computes with none:
-what cuts and binds them, `relann.provenance`, reads them there.
+The arrays are the engine's and lie where it works. This module moves none and computes with none,
+but keeps equal ones of numpy once: what cuts and binds them, `relann.provenance`, reads them there.
 """
 
 from __future__ import annotations
