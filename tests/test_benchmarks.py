@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ import torch
 import relann
 from benchmarks.gpu import ours
 from benchmarks.gpu.graphs import PROGRAMS, Size, graph, typed_graph
+from benchmarks.speed import data
+from benchmarks.speed.engine import database
 from benchmarks.temporal.samples import Sampler
 from relann.discovery import discover
 
@@ -103,3 +106,14 @@ def test_row_maps_of_the_gpu_benchmark_agree() -> None:
     times = ours.row_map_times(2_000, "pandas", torch.device("cpu"))
     assert set(times) == {"join", "group ids"}
     assert all(second > 0 for pair in times.values() for second in pair)
+
+
+def test_stored_tables_are_those_that_were_stored(tmp_path: Path) -> None:
+    """Row for row; relann's connection is to their file, and open beside no other."""
+    tables = data.tiny(0)
+    stored = data.Stored.of(tables, tmp_path / "tables.duckdb")
+    assert sorted(stored) == sorted(tables) and len(stored) == len(tables)
+    for name, table in tables.items():
+        assert stored[name].to_pylist() == table.to_pylist()
+    with database(stored) as connection:
+        assert connection.execute("SELECT count(*) FROM edge").fetchall() == [(400,)]

@@ -2,9 +2,10 @@
 
 DATA is the folder of the real data sets (`planetoid`, `hetero`, `rdf`, `hygnn`). Contenders of a
 workload run in one process, an epoch of each in turn; printed are medians, the least, and
-relann's share of each peer. Peak memory is that of a fresh process for each contender, its tables
-included. Both sides use torch's threads as they come. `--scaling FOLDER` draws the time of an epoch
-and peak memory over edges and widths.
+relann's share of each peer. Peak memory is that of a fresh process for each contender, which is
+given the tables in a DuckDB file: relann keeps its connection to it, with what DuckDB caches, its
+peers read the tables as Arrow and close it. Both sides use torch's threads as they come.
+`--scaling FOLDER` draws the time of an epoch and peak memory over edges and widths.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,7 +30,7 @@ import torch
 
 from benchmarks.memory import peak_mb
 from benchmarks.speed import data, engine, peers, programs
-from benchmarks.speed.data import Tables
+from benchmarks.speed.data import Stored, Tables
 
 warnings.filterwarnings("ignore", "Sparse CSR", UserWarning)
 warnings.filterwarnings("ignore", "`torch.jit.script` is", DeprecationWarning)
@@ -242,30 +244,38 @@ def times(workload: Workload, folder: Path) -> dict[str, list[float]]:
     return found
 
 
-def memory(name: str, contender: str, folder: Path) -> float:
+def peaks(name: str, folder: Path) -> dict[str, float]:
+    """Peak resident MB of each contender, by `memory`."""
+    workload = workload_of(name)
+    with TemporaryDirectory() as place:
+        file = Stored.of(workload.tables(folder), Path(place) / "tables.duckdb").path
+        return {contender: memory(name, contender, file) for contender in workload.contenders}
+
+
+def memory(name: str, contender: str, file: Path) -> float:
     """Peak resident MB of a fresh process that does three epochs of one contender."""
-    command = [sys.executable, "-m", "benchmarks.speed", str(folder), "--memory", name, contender]
+    command = [sys.executable, "-m", "benchmarks.speed", str(file), "--memory", name, contender]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return float("nan")
     return float(done.stdout.split()[-1])
 
 
-def _memory_here(name: str, contender: str, folder: Path) -> None:
+def _memory_here(name: str, contender: str, file: Path) -> None:
     workload = workload_of(name)
-    epoch = workload.contenders[contender](workload.tables(folder))
+    epoch = workload.contenders[contender](Stored(file))
     for _ in range(1 if contender in workload.once else 3):
         epoch()
     print(peak_mb())
 
 
-def row(workload: Workload, found: dict[str, list[float]], peaks: dict[str, float]) -> list[str]:
+def row(workload: Workload, found: dict[str, list[float]], held: dict[str, float]) -> list[str]:
     """The lines of a workload in the Markdown table."""
     ours = statistics.median(found["relann"])
     lines = []
     for number, (name, taken) in enumerate(found.items()):
         middle = statistics.median(taken)
-        peak = f"{peaks[name]:.0f}" if name in peaks else ""
+        peak = f"{held[name]:.0f}" if name in held else ""
         ratio = "" if name == "relann" else f"{ours / middle:.2f}"
         what = workload.what if number == 0 else ""
         lines.append(f"| {what} | {name} | {middle:.2f} | {min(taken):.2f} | {ratio} | {peak} |")
@@ -299,13 +309,15 @@ def scaling(folder: Path) -> None:
     figure, axes = plt.subplots(2, 2, figsize=(10, 8), constrained_layout=True)
     results: dict[str, dict[str, dict[str, list[float]]]] = {}
     for over, sizes in points.items():
-        took, peaks = {n: [] for n in SCALED}, {n: [] for n in SCALED}  # type: ignore[var-annotated]
+        took: dict[str, list[float]] = {n: [] for n in SCALED}
+        most: dict[str, list[float]] = {n: [] for n in SCALED}
         for size in sizes.values():
             name = _BY.join(map(str, size))
             for contender, taken in times(workload_of(name), folder).items():
                 took[contender].append(statistics.median(taken))
-                peaks[contender].append(memory(name, contender, folder))
-        results[over] = {"ms": took, "peak MB": peaks}
+            for contender, peak in peaks(name, folder).items():
+                most[contender].append(peak)
+        results[over] = {"ms": took, "peak MB": most}
     for column, (over, found) in enumerate(results.items()):
         labels = {"ms": "ms per epoch", "peak MB": "peak MB of the process"}
         for axis, (what, label) in zip(axes[:, column], labels.items(), strict=True):
@@ -342,9 +354,8 @@ def main() -> None:
     for name in given.only:
         workload = WORKLOADS[name]
         found = times(workload, given.folder)
-        names = [] if given.no_memory else list(workload.contenders)
-        peaks = {n: memory(name, n, given.folder) for n in names}
-        print("\n".join(row(workload, found, peaks)), flush=True)
+        held = {} if given.no_memory else peaks(name, given.folder)
+        print("\n".join(row(workload, found, held)), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,11 @@ edges. What is random depends on `seed` alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import networkx as nx
 import numpy as np
 import pyarrow as pa
@@ -17,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-Tables = dict[str, pa.Table]
+Tables = Mapping[str, pa.Table]
 
 SKIPS = (2, 3, 4, 5, 6, 9, 11, 12, 13, 16)
 """The skips of the ten classes of circular skip link graphs, in the order of their labels."""
@@ -30,6 +33,39 @@ COPIES = 15
 
 RELATIONS = 45
 """Relations of AIFB; the inverse of relation p is p + RELATIONS."""
+
+
+@dataclass(frozen=True)
+class Stored(Mapping[str, pa.Table]):
+    """The tables of a database file, each read when it is asked for and not kept."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, tables: Tables, path: Path) -> Stored:
+        """A new file with these tables."""
+        with duckdb.connect(path) as connection:
+            fill(connection, tables)
+        return cls(path)
+
+    def __getitem__(self, name: str) -> pa.Table:
+        with duckdb.connect(self.path) as connection:
+            return connection.table(name).to_arrow_table()
+
+    def __iter__(self) -> Iterator[str]:
+        with duckdb.connect(self.path) as connection:
+            return iter([name for (name,) in connection.execute("SHOW TABLES").fetchall()])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+def fill(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
+    """Copy the tables into a database."""
+    for name, table in tables.items():
+        connection.register("arrow", table)
+        connection.execute(f"CREATE TABLE {name} AS SELECT * FROM arrow").fetchall()
+        connection.unregister("arrow")
 
 
 def cora(folder: Path) -> Tables:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import duckdb
 import torch
 
-from benchmarks.speed.data import Tables
+from benchmarks.speed.data import Stored, Tables, fill
 from relann.algebra.engines.duckdb import DuckDBEngine
 from relann.algebra.layers import Layer
 from relann.algebra.parse import statements
@@ -39,13 +39,11 @@ class Prepared:
 
 
 def database(tables: Tables) -> duckdb.DuckDBPyConnection:
-    """An in-memory database that holds the tables."""
-    connection = duckdb.connect()
+    """A database that holds the tables: their own if they are stored, else one in memory."""
+    connection = duckdb.connect(tables.path if isinstance(tables, Stored) else ":memory:")
     connection.execute("SET enable_progress_bar = false")
-    for name, table in tables.items():
-        connection.register("arrow", table)
-        connection.execute(f"CREATE TABLE {name} AS SELECT * FROM arrow").fetchall()
-        connection.unregister("arrow")
+    if not isinstance(tables, Stored):
+        fill(connection, tables)
     return connection
 
 

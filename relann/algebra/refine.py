@@ -25,6 +25,7 @@ from relann.algebra.terms import (
     Constant,
     Content,
     Dot,
+    Dropout,
     Field,
     LeakyRelu,
     Learned,
@@ -63,6 +64,7 @@ class _Moving:
     uses     how often the value of each step of the plan is read
     places   for each step of the plan the step that holds its value now
     readers  how often the value of each step is read that is there now
+    constants  of steps that are there now, whether their values stay the same all epochs
     """
 
     plan: Plan
@@ -72,6 +74,7 @@ class _Moving:
     steps: list[Step] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     known: dict[Step, int] = field(default_factory=dict)
+    constants: dict[int, bool] = field(default_factory=dict)
 
     def take(self, number: int, step: Step) -> None:
         """The next step of the plan, below or above its gather where that is cheaper."""
@@ -99,8 +102,11 @@ class _Moving:
         if isinstance(term, _STRICT) and self.readers[source] == 1 and not term.sees_other_rows:
             inputs = arguments(term)
             alone = [k for k in inputs if _is_one_row(self.steps[k].operation)]
-            moved = sum(self.steps[k].width for k in {*inputs} - {*alone})
-            if not term.contents and moved and self._cheaper_above(of, term, space, moved):
+            others = {*inputs} - {*alone}
+            moved = sum(self.steps[k].width for k in others)
+            if all(self._once(k) for k in others):
+                moved = 0  # rows gathered once are no work of an epoch
+            if not term.contents and others and self._cheaper_above(of, term, space, moved):
                 fresh = {
                     k: self._add(replace(self.steps[k], space=space))
                     if k in alone
@@ -109,6 +115,19 @@ class _Moving:
                 }
                 return self._add(Step(space, of.width, renumbered(term, fresh)))
         return self._add(Step(space, of.width, Gather(source, via)))
+
+    def _once(self, number: int) -> bool:
+        """Whether a value depends on no parameter and no chance, and nothing else reads it."""
+        return self.readers[number] == 1 and self._constant(number)
+
+    def _constant(self, number: int) -> bool:
+        if number not in self.constants:
+            operation = self.steps[number].operation
+            learned = isinstance(operation, Term) and bool(operation.parameters)
+            self.constants[number] = not (learned or isinstance(operation, Dropout)) and all(
+                self._constant(k) for k in arguments(operation)
+            )
+        return self.constants[number]
 
     def _cheaper_above(self, of: Step, term: Term, space: int, moved: int) -> bool:
         here, there = self.counts[space], self.counts[of.space]
@@ -125,7 +144,7 @@ class _Moving:
             return None
         ((space, via),) = found.over
         here, there = self.counts[step.space], self.counts[space]
-        moved = sum(self.steps[k].width for k in found.gathers)
+        moved = sum(self.steps[k].width for k in found.gathers if not self._once(k))
         if there * found.work + MOVE * here * term.width >= here * (found.work + MOVE * moved):
             return None
         below = self._lowered(Step(space, step.width, term))

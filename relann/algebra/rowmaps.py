@@ -1,7 +1,7 @@
 """Row maps: which input rows made each output row, as integer arrays built once.
 
-The arrays are the engine's and lie where it works. This module moves none and computes with none:
-what cuts and binds them, `relann.provenance`, reads them there.
+The arrays are the engine's and lie where it works. This module moves none and computes with none,
+but keeps equal ones of numpy once: what cuts and binds them, `relann.provenance`, reads them there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from relann.algebra.engines.protocol import Engine, Numbers
@@ -31,6 +33,7 @@ from relann.algebra.plan import (
 from relann.algebra.refine import refine
 from relann.algebra.terms import Content, Term
 
+K = TypeVar("K")
 PartitionKey = tuple[int, tuple[Content, ...], tuple[Content, ...], tuple[tuple[bool, bool], ...]]
 
 
@@ -120,7 +123,32 @@ def extended(
     with engine.sharing(_read_twice(maps.plan, spaces)):
         _number(out, found, spaces, engine)
     _read(out, found, spaces, engine)
+    _share(out.gathers)
+    _share(out.groups)
     return out, found
+
+
+def _share(arrays: dict[K, Numbers]) -> None:
+    """Keep equal large arrays once: layers over the same edges have the same row numbers."""
+    kept: list[np.ndarray[Any, Any]] = []
+    for key, array in arrays.items():
+        if not isinstance(array, np.ndarray) or len(array) < _LARGE:
+            continue
+        for other in kept:
+            if array.dtype == other.dtype and _are_equal(array, other):
+                arrays[key] = other
+                break
+        else:
+            kept.append(array)
+
+
+def _are_equal(one: np.ndarray[Any, Any], two: np.ndarray[Any, Any]) -> bool:
+    """Whether arrays hold the same; mostly they differ at once."""
+    return all(np.array_equal(one[part], two[part]) for part in (slice(_FIRST), slice(None)))
+
+
+_LARGE = 1 << 18  # rows from which on arrays are compared
+_FIRST = 1 << 10
 
 
 def _number(

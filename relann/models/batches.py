@@ -115,7 +115,7 @@ class Batches:
         whole: Slice | None = None,
         share: Callable[[Numbers], Numbers] = ALONE.share,
     ) -> None:
-        self.source = source
+        self._source: Sliced | None = source  # until all rows are bound at once
         self.rows = rows
         self.targets = targets
         self.size = size if size is not None and size < len(rows) else None
@@ -133,8 +133,10 @@ class Batches:
         chosen = self._share(np.arange(len(self.rows)))
         found = self._slice if len(chosen) == len(self.rows) else None
         self._slice = None
-        found = found or cut(self.source.maps, self.rows[chosen])
-        part = Part.bind(self.source.module, found.running())
+        assert self._source is not None
+        source, self._source = self._source, None
+        found = found or cut(source.maps, self.rows[chosen])
+        part = Part.bind(source.module, found.running())
         return [(self._checked(part), self._targets(chosen))]
 
     @cached_property
@@ -161,7 +163,8 @@ class Batches:
         return self._whole if self.size is None else self._fixed
 
     def _part(self, chosen: Numbers) -> tuple[Part, Tensor]:
-        part = self.source.part(self.rows[chosen])
+        assert self._source is not None
+        part = self._source.part(self.rows[chosen])
         return self._checked(part), self._targets(chosen)
 
     def _targets(self, chosen: Numbers) -> Tensor:

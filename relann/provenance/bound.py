@@ -34,6 +34,8 @@ class Bound:
     learned    whether `run` reads a parameter that the operation does not name
     reads      the earlier steps whose values `run` reads (None: all that the operation names)
     zeroed     whether NULL rows hold 0, and what made them ignores their gradient
+    owned      whether the value is new memory of the step's width that its gradient does not need,
+               so that a step that alone reads it may write over it
     """
 
     run: Run
@@ -43,6 +45,7 @@ class Bound:
     learned: bool = False
     reads: tuple[int, ...] | None = None
     zeroed: bool = False
+    owned: bool = False
 
 
 @dataclass
@@ -107,6 +110,10 @@ class Surroundings:
         if key not in self.indexes:
             self.indexes[key] = Index.build(rows, sources)
         return self.indexes[key]
+
+    def spent(self, step: int) -> bool:
+        """Whether the one step that reads a step's value may write over it."""
+        return self.bound[step].owned and self.uses[step] == 1
 
     def lone_gather(self, step: int) -> Gather | None:
         """The gather that a step is, if only one step reads it and it picks more than one row."""

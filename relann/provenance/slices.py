@@ -14,7 +14,7 @@ from relann.algebra.engines.protocol import Numbers
 from relann.algebra.plan import Groups, Plan, Stack
 from relann.algebra.refine import refine
 from relann.algebra.rowmaps import Partitions, RowMaps, running
-from relann.provenance.arrays import host, places, present, renumbering, shared
+from relann.provenance.arrays import host, mark_rows, places, present, renumbering, shared
 from relann.provenance.devices import CPU
 
 
@@ -176,10 +176,13 @@ def _demand(maps: RowMaps, rows: Tensor) -> dict[int, Tensor]:
         for (of, via), index in maps.gathers.items():
             if of == space:
                 picked = index if len(mine) == count else index.index_select(0, mine)
-                wanted[plan.gathered[space, via]][picked] = True
+                mark_rows(wanted[plan.gathered[space, via]], picked)
         match plan.spaces[space]:
             case Groups(source):
-                wanted[source][:-1] |= mark.index_select(0, maps.groups[space])
+                if len(mine) == count:
+                    wanted[source][:-1] = True  # every row has a group
+                else:
+                    wanted[source][:-1] |= mark.index_select(0, maps.groups[space])
             case Stack(stacked):
                 start = 0
                 for part in stacked:

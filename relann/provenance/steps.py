@@ -54,7 +54,9 @@ from relann.provenance.bound import Bound, Surroundings, Values
 from relann.provenance.dropout import dropout
 from relann.provenance.kernels.gathering import gather, gathered_dot
 from relann.provenance.kernels.products import grouped_linear, linear, vector_dot
+from relann.provenance.kernels.rectified import rectified_linear
 from relann.provenance.kernels.reducing import segment_mean
+from relann.provenance.kernels.simd import LANES
 from relann.provenance.kernels.structures import Incidence, Index
 from relann.provenance.masks import Mask, of_any, of_both, seen
 from relann.provenance.norms import batch_norm
@@ -207,11 +209,129 @@ def _apply(around: Surroundings, term: Apply) -> Bound:
         def safe(values: Values) -> Tensor:
             return seen(values[last])
 
+    if _rectified(around, len(around.bound)) is not None:  # those that read it do it
+        return Bound(lambda values: seen(values[last]), valid, single)
     if len(numbers) == 1:
         unary = _UNARY[term.operation]
         return Bound(lambda values: unary(safe(values)), valid, single)
+    if term.operation == "add" and (added := _added(around, numbers, term.width)) is not None:
+        return replace(added, valid=valid)
     binary, first = _BINARY[term.operation], numbers[0]
     return Bound(lambda values: binary(seen(values[first]), safe(values)), valid, single)
+
+
+def _added(around: Surroundings, numbers: Sequence[int], width: int) -> Bound | None:
+    """The sum of two values, written over one that nothing else reads; None if there is none.
+
+    A large product that is added is added as it is made.
+    """
+    for k, other in (numbers, numbers[::-1]):
+        if not around.spent(k) or k == other or around.plan.steps[k].width != width:
+            continue
+        if (found := _lone_product(around, other)) is not None:
+            return _with_product(around, k, *found)
+
+        def run(values: Values, k: int = k, other: int = other) -> Tensor:
+            x, y = seen(values[k]), seen(values[other])
+            return x + y if _is_fixed(x, y) else x.add_(y)
+
+        return Bound(run, owned=True)
+    return None
+
+
+def _is_fixed(x: Tensor, y: Tensor) -> bool:
+    """Whether y cannot be added into x: another type, or a step that runs by itself."""
+    return x.dtype != y.dtype or (x.is_leaf and x.requires_grad)
+
+
+def _lone_product(around: Surroundings, number: int) -> tuple[int, Linear] | None:
+    """What a large product that one step reads is of, and the product; NULL rows may hold 0."""
+    step = around.plan.steps[number]
+    if around.uses[number] != 1:
+        return None
+    match step.operation:
+        case Linear(bias=None) as made if _is_plain(made):
+            of = number_of(made.argument)
+            rows = around.maps.counts[step.space]
+            wide = step.width > LANES  # few outputs have loops of their own
+            large = rows * step.width >= _LARGE and not around.bound[of].single
+            return (of, made) if wide and large and _rectified(around, of) is None else None
+        case Coalesce():  # zeros that are there already
+            reads = around.bound[number].reads or ()
+            return _lone_product(around, reads[0]) if around.bound[number].owned else None
+    return None
+
+
+def _with_product(around: Surroundings, number: int, of: int, term: Linear) -> Bound:
+    """A value that nothing else reads plus a product."""
+    matrix = _rows(around.array(term.weight), term.rows)
+
+    def run(values: Values) -> Tensor:
+        x, y = seen(values[number]), seen(values[of])
+        weight = matrix()
+        if _is_fixed(x, y) or torch.is_autocast_enabled(x.device.type):
+            return x + y @ weight
+        return x.addmm_(y, weight)
+
+    return Bound(run, owned=True, learned=True, reads=(number, of))
+
+
+def _rectified(around: Surroundings, number: int) -> list[int] | None:
+    """The steps that read a relu, if it is large and all of them are products with one matrix.
+
+    Those are done together, the first of them for all; see `rectified_linear`.
+    """
+    steps = around.plan.steps
+    operation, space = steps[number].operation, steps[number].space
+    if not (isinstance(operation, Apply) and operation.operation == "relu"):
+        return None
+    readers = [k for k, step in enumerate(steps) if number in arguments(step.operation)]
+    alone = len(readers) == around.uses[number] and all(
+        isinstance(steps[k].operation, Linear) and _is_plain(steps[k].operation) for k in readers
+    )
+    large = around.maps.counts[space] * steps[number].width >= _LARGE
+    single = around.bound[number_of(operation.arguments[0])].single
+    return readers if alone and large and readers and not single else None
+
+
+def _is_plain(operation: object) -> bool:
+    return isinstance(operation, Linear) and operation.per is None and operation.heads == 1
+
+
+_LARGE = 1 << 20
+"""Numbers from which on a value is worth not being made twice."""
+
+
+def _of_rectified(around: Surroundings, number: int, of: int, readers: Sequence[int]) -> Bound:
+    """One of the products that read a relu `of`: the first makes all, the others are there then."""
+    valid = around.bound[of].valid
+    read = [around.plan.steps[k].operation for k in readers]
+    terms = [t for t in read if isinstance(t, Linear)]
+    matrices = [_rows(around.array(t.weight), t.rows) for t in terms]
+    biases = [None if t.bias is None else around.array(t.bias) for t in terms]
+    (before,) = around.bound[of].reads or ()
+    spent = around.spent(before)
+
+    def alone(values: Values) -> Tensor:
+        at = readers.index(number)
+        return rectified_linear(seen(values[of]), [matrices[at]()], [biases[at]])[0]
+
+    def there(values: Values) -> Tensor:
+        found = values[number]
+        return alone(values) if found is None else found
+
+    def run(values: Values) -> Tensor:
+        x = seen(values[of])
+        if x.is_leaf and x.requires_grad:  # a step by itself
+            return alone(values)
+        found = rectified_linear(x, [matrix() for matrix in matrices], biases, spent)
+        for k, value in zip(readers, found, strict=True):
+            values[k] = value
+        return found[0]
+
+    if number != readers[0]:
+        return Bound(there, valid, learned=True, reads=(readers[0],))
+    return Bound(run, valid, learned=True)
 
 
 def _linear(around: Surroundings, step: Step, term: Linear) -> Bound:
@@ -221,13 +341,16 @@ def _linear(around: Surroundings, step: Step, term: Linear) -> Bound:
     bias = None if term.bias is None else around.array(term.bias)
     if term.heads > 1:
         return _linear_by_head(around, step, term)
+    if (readers := _rectified(around, number)) is not None:
+        return _of_rectified(around, len(around.bound), number, readers)
     if term.per is None:
         matrix = _rows(weight, term.rows)
         if bias is None:  # 0 · W = 0
             made = _each(around, number, lambda x: linear(x, matrix()))
-            return replace(made, zeroed=of.zeroed)
+            return replace(made, zeroed=of.zeroed, owned=not of.single)
         added = bias
-        return _each(around, number, lambda x: linear(x, matrix(), added))
+        made = _each(around, number, lambda x: linear(x, matrix(), added))
+        return replace(made, owned=not of.single)
     sets = _sets(around, step, term.per, term.weight, of.valid)
     if not weight.shape[0]:  # nothing but NULL rows
         return _nothing(around, step, of.valid)
@@ -412,7 +535,8 @@ def _coalesce(around: Surroundings, step: Step, numbers: Sequence[int]) -> Bound
             break
     if len(used) == 2 and around.bound[used[0]].zeroed and _is_zero(around, used[1]):
         filled = used[0]  # it holds the zeros already
-        return Bound(lambda values: seen(values[filled]), reads=(filled,))
+        owned = around.spent(filled)
+        return Bound(lambda values: seen(values[filled]), reads=(filled,), owned=owned)
     width, last = step.width, used[-1]
     if len(used) == 1:
         of = around.bound[last]

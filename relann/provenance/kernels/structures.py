@@ -91,6 +91,9 @@ class Incidence:
     @cached_property
     def targets(self) -> Numbers:
         """Target row of each entry, [entries]."""
+        return self._targets()
+
+    def _targets(self) -> Numbers:
         if isinstance(self.counts, Tensor):
             every = torch.arange(self.n_targets, device=self.counts.device)
             return every.repeat_interleave(self.counts, output_size=self.n_entries)
@@ -105,7 +108,10 @@ class Incidence:
     @cached_property
     def transposed(self) -> Incidence:
         """The same entries grouped by source: what the backward pass walks."""
-        made = _grouped(self.sources, self.targets, self.order, self.n_sources)
+        targets = self.__dict__.get("targets")  # not kept for this alone
+        if targets is None:
+            targets = self._targets()
+        made = _grouped(self.sources, targets, self.order, self.n_sources)
         offsets, sources, order = made
         if order is not None and self.whole and bool((order[1:] > order[:-1]).all()):
             order = None
