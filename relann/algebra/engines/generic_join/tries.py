@@ -1,0 +1,79 @@
+"""Tries of relations: the distinct prefixes of sorted tuples, level by level in CSR form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from relann.algebra.engines.generic_join.domains import Codes
+
+
+@dataclass(frozen=True, eq=False)
+class Trie:
+    """A relation's tuples as a tree.
+
+    Level i holds in `values[i]` the values of its nodes, siblings ascending; the children of node k
+    of level i are the nodes `children[i][k]` up to `children[i][k + 1]` of the next level.
+    """
+
+    values: tuple[Codes, ...]
+    children: tuple[Codes, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(a.nbytes for a in (*self.values, *self.children))
+
+
+def trie(columns: Sequence[Codes], sizes: Sequence[int], numbers: Codes | None = None) -> Trie:
+    """The trie of the distinct rows of columns of codes, each below its size.
+
+    With `numbers`, ascending, one for each row, it is that of all rows, these as a last level.
+    """
+    if numbers is not None:
+        columns = [*columns, numbers]
+        sizes = [*sizes, int(numbers[-1]) + 1 if len(numbers) else 0]
+    count = len(columns[0])
+    ordered = _sorted(columns, sizes, numbers is not None)
+    new = np.zeros(count, dtype=bool)
+    new[:1] = True
+    values, children = [], []
+    before = None
+    for column in ordered:
+        new[1:] |= column[1:] != column[:-1]
+        starts = np.flatnonzero(new)
+        values.append(column[starts])
+        if before is not None:
+            rank = np.cumsum(new, dtype=np.int32)
+            children.append(np.append(rank[before] - 1, len(starts)).astype(np.int32))
+        before = starts
+    return Trie(tuple(values), tuple(children))
+
+
+def _sorted(columns: Sequence[Codes], sizes: Sequence[int], numbered: bool) -> list[Codes]:
+    """The rows in ascending order, the first column most significant."""
+    if len(columns) == 1:
+        return [np.sort(columns[0])]
+    product = 1
+    for size in sizes:
+        product *= max(size, 1)
+    if product >= 2**62:
+        # row numbers are ascending as they stand, and the sort is stable
+        keys = columns[:-1] if numbered else columns
+        order = np.lexsort(keys[::-1])
+        return [column[order] for column in columns]
+    key = columns[0].astype(np.int64)
+    for column, size in zip(columns[1:], sizes[1:], strict=True):
+        key *= max(size, 1)
+        key += column
+    if not (key[1:] >= key[:-1]).all():
+        key.sort()
+    ordered: list[Codes] = []
+    for size in reversed(sizes[1:]):
+        rest = key // max(size, 1)
+        ordered.append((key - rest * size).astype(np.int32))
+        key = rest
+    ordered.append(key.astype(np.int32))
+    return ordered[::-1]
