@@ -318,8 +318,9 @@ def _pattern(
         if compared.sign == "=":
             classes.unite(*compared.sides)
     joined = dict(classes.members())
-    if not is_cyclic(_edges(flat, list(joined.values()), unique)):
-        return None
+    for known in (_never, unique):  # asked only where it matters
+        if not is_cyclic(_edges(flat, list(joined.values()), known)):
+            return None
     between: list[tuple[Source, str, Source]] = []
     for compared in flat.compared:
         if compared.sign == "=":

@@ -52,6 +52,8 @@ class DuckDBEngine:
         self._shared: dict[Node, str] = {}
         self._wanted: dict[Node, str] = {}
         self._joins: GenericJoins | None = None
+        self._patterns: dict[Rows, Pattern | None] = {}
+        self._constraints: frozenset[tuple[str, str]] | None = None
 
     @contextmanager
     def sharing(self, nodes: Sequence[Node], spaces: Sequence[Rows]) -> Iterator[None]:
@@ -60,10 +62,11 @@ class DuckDBEngine:
         Of cyclic joins that read the same, the enumeration is kept until the last has read it.
         """
         assert not self._shared and self._joins is None
-        cores: Counter[object] = Counter()
+        self._joins = self._generic_joins({})
+        cores = self._joins.readers
         readers: Counter[Node] = Counter()
         for space in spaces:
-            pattern = self._cyclic(space.node, space.columns, space.order)
+            pattern = self._patterns[space] = self._cyclic(space)
             roots = [space.node] if pattern is None else [leaf.node for leaf in pattern.leaves]
             readers.update({n for root in roots for n in root.walk()})
             if pattern is not None:
@@ -73,7 +76,6 @@ class DuckDBEngine:
             for number, node in enumerate(nodes)
             if readers[node] > 1
         }
-        self._joins = self._generic_joins({}, cores) if cores else None
         try:
             yield
         finally:
@@ -82,7 +84,8 @@ class DuckDBEngine:
                     self._connection.execute(f"DROP TABLE {name}").fetchall()
             self._shared.clear()
             self._wanted.clear()
-            self._joins = None
+            self._patterns.clear()
+            self._joins = self._constraints = None
 
     def _sql(self, node: Node) -> str:
         for inner in node.walk(self._wanted):
@@ -113,9 +116,9 @@ class DuckDBEngine:
 
         A cyclic join is enumerated here (`generic_join`), and the database runs its leaves.
         """
-        pattern = self._cyclic(node, columns, order)
+        pattern = self._cyclic(Rows(node, tuple(columns), tuple(order)))
         if pattern is not None:
-            joins = self._joins or self._generic_joins(held, {})
+            joins = self._joins or self._generic_joins(held)
             joins.read = self._leaves(held)
             return ArrowRelation(_one_chunk(joins.rows(pattern, columns)), tuple(order))
         select = ", ".join(quoted(c) for c in columns) or f"1 AS {_ONE}"
@@ -128,9 +131,11 @@ class DuckDBEngine:
             table = self._arrow(sql + (f" ORDER BY {', '.join(by)}" if by else ""))
         return ArrowRelation(table, tuple(order))
 
-    def _cyclic(self, node: Node, columns: Sequence[str], order: Sequence[str]) -> Pattern | None:
-        """The node as a cyclic join that is enumerated here, None if the database runs it."""
-        pattern = cyclic_pattern(node, columns, order, self._unique)
+    def _cyclic(self, space: Rows) -> Pattern | None:
+        """A space as a cyclic join that is enumerated here, None if the database runs it."""
+        if space in self._patterns:
+            return self._patterns[space]
+        pattern = cyclic_pattern(space.node, space.columns, space.order, self._unique)
         if pattern is None:
             return None
         texts = any(variable.kind == "VARCHAR" for variable in pattern.variables)
@@ -143,12 +148,16 @@ class DuckDBEngine:
         """Whether a table has a constraint that one of some columns is unique."""
         if not isinstance(node, Scan):
             return False
-        found = self._connection.execute(
-            "SELECT constraint_column_names[1] FROM duckdb_constraints() WHERE table_name = ? "
-            "AND constraint_type IN ('PRIMARY KEY', 'UNIQUE') AND len(constraint_column_names) = 1",
-            [unquoted(node.table.rpartition(".")[2])],
-        ).fetchall()
-        return any(name in columns for (name,) in found)
+        if (known := self._constraints) is None:
+            found = self._connection.execute(
+                "SELECT table_name, constraint_column_names[1] FROM duckdb_constraints() WHERE "
+                "constraint_type IN ('PRIMARY KEY', 'UNIQUE') AND len(constraint_column_names) = 1"
+            ).fetchall()
+            known = frozenset((table, column) for table, column in found)
+            if self._joins is not None:  # nobody changes a table while rows are shared
+                self._constraints = known
+        table = unquoted(node.table.rpartition(".")[2])
+        return any((table, column) in known for column in columns)
 
     def _collates(self) -> bool:
         """Whether some text may compare otherwise than byte by byte."""
@@ -159,11 +168,9 @@ class DuckDBEngine:
         ).fetchall()
         return bool(found)
 
-    def _generic_joins(
-        self, held: Mapping[int, ArrowRelation], cores: Mapping[object, int]
-    ) -> GenericJoins:
+    def _generic_joins(self, held: Mapping[int, ArrowRelation]) -> GenericJoins:
         ((threads,),) = self._connection.execute("SELECT current_setting('threads')").fetchall()
-        return GenericJoins(self._leaves(held), int(threads), Counter(cores))
+        return GenericJoins(self._leaves(held), int(threads))
 
     def _leaves(self, held: Mapping[int, ArrowRelation]) -> Read:
         """What reads the leaves of a cyclic join."""
@@ -238,7 +245,7 @@ class DuckDBEngine:
     def remarks(self, plan: Plan) -> list[str]:
         """See `Engine.remarks`: the cyclic joins, each with the order of its variables."""
         found = {
-            number: self._cyclic(space.node, space.columns, space.order)
+            number: self._cyclic(space)
             for number, space in enumerate(plan.spaces)
             if isinstance(space, Rows)
         }

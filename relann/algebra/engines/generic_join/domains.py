@@ -55,7 +55,8 @@ class Domain:
         canonical = _canonical(column)
         if not self.dense:
             found = pc.index_in(canonical, value_set=self.values)
-            return np.asarray(found.fill_null(NOWHERE)).astype(np.int32, copy=False)
+            codes: Codes = np.asarray(found.fill_null(NOWHERE), dtype=np.int32)
+            return codes
         if not self.size:
             return np.full(len(column), NOWHERE, dtype=np.int32)
         low, high = self.values[0].as_py(), self.values[-1].as_py()

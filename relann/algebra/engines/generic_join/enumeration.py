@@ -22,6 +22,7 @@ from relann.algebra.multiway import Comparison
 
 _BLOCK = 1 << 18  # codes in a block of tuples
 _CHUNKS = 32  # chunks of the first variable's values for each thread, as some have more to do
+_ENDINGS = 1 << 20  # codes of endings that a thread keeps
 _SERIAL = 1 << 12  # tuples of all relations below which one thread does it
 
 Ints = npt.NDArray[np.int64]
@@ -111,6 +112,19 @@ def together(tasks: Iterable[Callable[[], None]]) -> None:
             future.result()
 
 
+@dataclass(frozen=True)
+class _Ending:
+    """Tuples from variable `first` on: `key`, one of `keys` codes, and those up to `fixed` decide.
+
+    What must differ is left aside.
+    """
+
+    first: int
+    key: int
+    fixed: int
+    keys: int
+
+
 @dataclass(frozen=True, eq=False)
 class _Query:
     """What `loops.list_tuples` reads; see there."""
@@ -122,6 +136,7 @@ class _Query:
     children: Codes
     tables: Codes
     seen: int
+    ending: _Ending | None
 
     def first(self) -> int:
         """The part whose values the first variable runs through."""
@@ -142,6 +157,16 @@ class _Enumeration:
         self._seen = np.zeros(query.seen, dtype=np.uint64)
         self._state = np.zeros((variables, loops.STATE_FIELDS), dtype=np.int64)
         self._part_state = np.full((len(query.parts), loops.PART_STATE_FIELDS), -1, dtype=np.int64)
+        self._cached = np.zeros(loops.CACHED_FIELDS, dtype=np.int64)
+        ending = query.ending or _Ending(len(query.steps), 0, -2, 0)
+        self._cached[[loops.ENDING, loops.KEY, loops.FIXED]] = (
+            ending.first,
+            ending.key,
+            ending.fixed,
+        )
+        self._cached[loops.EPOCH] = 1
+        self._endings = np.zeros((ending.keys, loops.ENDING_FIELDS), dtype=np.int64)
+        self._ending_codes = np.empty(_ENDINGS if ending.keys else 0, dtype=np.int32)
         self._capacity = max(_BLOCK // variables, 1)
         self._block = np.empty((variables, self._capacity), dtype=np.int32)
 
@@ -155,7 +180,8 @@ class _Enumeration:
         while depth >= 0:
             filled, depth = loops.list_tuples(
                 query.steps, query.parts, query.bounds, query.values, query.children,
-                self._tables, self._seen, state, self._part_state, depth, self._block,
+                self._tables, self._seen, state, self._part_state, self._cached, self._endings,
+                self._ending_codes, depth, self._block,
             )  # fmt: skip
             if filled == self._capacity:
                 blocks.append(self._block)
@@ -181,6 +207,7 @@ def _laid_out(
     roots: dict[int, int] = {}  # the table of a trie's first level
     above: dict[int, tuple[int, int]] = {}  # an atom's last part so far, and its variable
     seen = _seen_bases(sizes, groups, comparisons)
+    ending = _ending(atoms, sizes, comparisons)
     for variable in range(len(sizes)):
         steps[variable, loops.FIRST_PART] = len(parts)
         steps[variable, loops.FIRST_BOUND] = len(bounds)
@@ -212,6 +239,9 @@ def _laid_out(
                 continue
             if c.sign == "<>":
                 steps[variable, loops.APART] |= 1 << c.left
+                outside = ending and c.right >= ending.first > c.left > ending.fixed
+                if not outside or (ending and c.left == ending.key):
+                    steps[variable, loops.APART_INSIDE] |= 1 << c.left
             else:
                 bounds.append((c.left, int(c.sign in ("<", ">")), int(c.sign in (">", ">="))))
     steps[-1, loops.FIRST_PART], steps[-1, loops.FIRST_BOUND] = len(parts), len(bounds)
@@ -223,7 +253,29 @@ def _laid_out(
         children,
         np.concatenate(tables),
         sum(sizes[groups.index(group)] for group in seen),
+        ending,
     )
+
+
+def _ending(
+    atoms: Sequence[Atom], sizes: Sequence[int], comparisons: Sequence[Comparison]
+) -> _Ending | None:
+    """The endings worth keeping: as many variables as there are others between what decides them.
+
+    None where each would be asked for once, or is a single value.
+    """
+    best, most = None, 0
+    for first in range(2, len(sizes) - 1):
+        near = {v for a in atoms if a.variables[-1] >= first for v in a.variables if v < first}
+        near |= {c.left for c in comparisons if c.sign != "<>" and c.right >= first > c.left}
+        if not near:
+            continue
+        key = max(near)
+        fixed = max(near - {key}, default=-1)
+        gain = min(len(sizes) - first, first - fixed - 2)
+        if gain and gain >= most:
+            best, most = _Ending(first, key, fixed, sizes[key]), gain
+    return best
 
 
 def _seen_bases(

@@ -166,8 +166,8 @@ class _Encoded:
         self._columns: list[dict[Content, int]] = []
         self._tables: list[_TableKey] = []
         self._held = [pattern.variables_of(leaf) for leaf in range(len(pattern.leaves))]
-        for number, leaf in enumerate(pattern.leaves):
-            self._read(number, leaf)
+        for number, of in enumerate(pattern.leaves):
+            self._read(number, of)
         self.groups = _groups(pattern)
         self._domains = self._domains_of()
         self.sizes = [joins.domain(d).size for d in self._domains]
@@ -184,8 +184,10 @@ class _Encoded:
         rest = [
             c for of, c in self._pattern.columns if of == number and (of, c) not in self._places
         ]
-        contents = dict.fromkeys([*(c for of in held.values() for c in of), *rest])
+        # in one order, so that what two leaves read alike is read once
+        contents = sorted({*(c for of in held.values() for c in of), *rest}, key=lambda c: c.sql)
         self._columns.append({c: k for k, c in enumerate(contents)})
+        present = sorted(set(present), key=lambda c: c.sql)
         self._tables.append((leaf, tuple(contents), tuple(present)))
 
     def _column(self, leaf: int, content: Content) -> _ColumnKey:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from relann.algebra.engines.generic_join.domains import Codes
+from relann.algebra.engines.generic_join.loops import sort_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ def trie(columns: Sequence[Codes], sizes: Sequence[int], numbers: Codes | None =
         columns = [*columns, numbers]
         sizes = [*sizes, int(numbers[-1]) + 1 if len(numbers) else 0]
     count = len(columns[0])
-    ordered = _sorted(columns, sizes, numbers is not None)
+    ordered = _sorted(columns, sizes)
     new = np.zeros(count, dtype=bool)
     new[:1] = True
     values, children = [], []
@@ -52,28 +53,17 @@ def trie(columns: Sequence[Codes], sizes: Sequence[int], numbers: Codes | None =
     return Trie(tuple(values), tuple(children))
 
 
-def _sorted(columns: Sequence[Codes], sizes: Sequence[int], numbered: bool) -> list[Codes]:
+def _sorted(columns: Sequence[Codes], sizes: Sequence[int]) -> list[Codes]:
     """The rows in ascending order, the first column most significant."""
-    if len(columns) == 1:
-        return [np.sort(columns[0])]
-    product = 1
-    for size in sizes:
-        product *= max(size, 1)
-    if product >= 2**62:
-        # row numbers are ascending as they stand, and the sort is stable
-        keys = columns[:-1] if numbered else columns
-        order = np.lexsort(keys[::-1])
-        return [column[order] for column in columns]
-    key = columns[0].astype(np.int64)
-    for column, size in zip(columns[1:], sizes[1:], strict=True):
-        key *= max(size, 1)
-        key += column
-    if not (key[1:] >= key[:-1]).all():
-        key.sort()
-    ordered: list[Codes] = []
-    for size in reversed(sizes[1:]):
-        rest = key // max(size, 1)
-        ordered.append((key - rest * size).astype(np.int32))
-        key = rest
-    ordered.append(key.astype(np.int32))
-    return ordered[::-1]
+    order: Codes = np.arange(len(columns[0]), dtype=np.int32)
+    for column, size in zip(reversed(columns), reversed(sizes), strict=True):
+        if size > _SPARSE * len(order):
+            order = order[np.argsort(column[order], kind="stable")]
+            continue
+        into = np.empty_like(order)
+        sort_by(column, order, np.zeros(size, dtype=np.int32), into)
+        order = into
+    return [column[order] for column in columns]
+
+
+_SPARSE = 16  # codes for each row, above which they are compared rather than counted
