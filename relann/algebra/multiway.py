@@ -307,7 +307,11 @@ class _Classes:
         found: dict[Source, list[Source]] = {}
         for source in list(self._above):
             found.setdefault(self.find(source), []).append(source)
-        return {root: sorted(of, key=lambda source: source[0]) for root, of in found.items()}
+        return {root: sorted(of, key=_place) for root, of in found.items()}
+
+
+def _place(source: Source) -> tuple[int, str]:
+    return source[0], source[1].sql
 
 
 def _pattern(
@@ -386,6 +390,7 @@ def _enumeration_order(variables: dict[Source, Variable], first: Sequence[Source
             atoms.setdefault(leaf, set()).add(root)
     order = list(first)
     left = [root for root in variables if root not in order]
+    left.sort(key=lambda root: _place(variables[root].columns[0]))
     while left:
         bound = set(order)
 
