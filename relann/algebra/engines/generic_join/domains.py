@@ -65,7 +65,7 @@ class Domain:
         if canonical.null_count:
             inside &= np.asarray(canonical.is_valid())
         if inside.all():
-            return (numbers - low).astype(np.int32)
+            return np.asarray(numbers - low, dtype=np.int32)
         codes = np.full(len(column), NOWHERE, dtype=np.int32)
         codes[inside] = numbers[inside] - low
         return codes
