@@ -29,7 +29,7 @@ MOST_VARIABLES = 60
 _COMPARISONS: dict[type[exp.Expr], str] = {
     exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">=",
 }  # fmt: skip
-_TURNED = {"<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+TURNED = {"<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _INTEGER = re.compile(r"^(U?(TINY|SMALL)INT|U?INTEGER|BIGINT)$")
 _VOLATILE = re.compile(r"\b(random|uuid|uuidv4|uuidv7|gen_random_uuid|nextval)\s*\(", re.IGNORECASE)
 
@@ -360,7 +360,7 @@ def _pattern(
     comparisons = set()
     for a, sign, b in between:
         i, j = number[a], number[b]
-        comparisons.add(Comparison(i, sign, j) if i < j else Comparison(j, _TURNED[sign], i))
+        comparisons.add(Comparison(i, sign, j) if i < j else Comparison(j, TURNED[sign], i))
     return Pattern(
         flat.leaves,
         tuple(found[root] for root in roots),

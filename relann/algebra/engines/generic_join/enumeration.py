@@ -7,7 +7,8 @@ relations of this size (Atserias, Grohe and Marx 2008), and nothing is held but 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +18,12 @@ import numpy.typing as npt
 
 from relann.algebra.engines.generic_join import loops
 from relann.algebra.engines.generic_join.domains import Codes
-from relann.algebra.engines.generic_join.tries import Trie
-from relann.algebra.multiway import Comparison
+from relann.algebra.engines.generic_join.tries import Trie, sorted_rows, trie, trie_of_sorted
+from relann.algebra.multiway import TURNED, Comparison
 
 _BLOCK = 1 << 18  # codes in a block of tuples
 _CHUNKS = 32  # chunks of the first variable's values for each thread, as some have more to do
-_ENDINGS = 1 << 20  # codes of endings that a thread keeps
+_ENDINGS = 1 << 20  # codes of endings that a thread holds
 _SERIAL = 1 << 12  # tuples of all relations below which one thread does it
 
 Ints = npt.NDArray[np.int64]
@@ -81,19 +82,20 @@ def enumerated(
     """
     if any(not len(atom.trie.values[0]) for atom in atoms):
         return Tuples(())
-    query = _laid_out(atoms, sizes, groups, comparisons)
-    first = query.first()
-    low, high = query.parts[first, loops.LOW], query.parts[first, loops.HIGH]
-    serial = threads == 1 or len(query.values) < _SERIAL
-    chunks = int(min(high - low, 1 if serial else threads * _CHUNKS))
-    cuts = [int(low + (high - low) * i // chunks) for i in range(chunks + 1)]
+    seen = _seen_bases(sizes, groups, comparisons)
+    whole = _laid_out(atoms, sizes, groups, comparisons, seen)
+    parted = _parted(atoms, sizes, groups, comparisons, seen)
+    firsts = whole.firsts()
+    serial = threads == 1 or len(whole.values) < _SERIAL
+    chunks = min(len(firsts), 1 if serial else threads * _CHUNKS)
+    cuts = [len(firsts) * i // chunks for i in range(chunks + 1)]
     found: list[list[Codes]] = [[] for _ in range(chunks)]
     turns = iter(range(chunks))  # next() is atomic
 
     def work() -> None:
-        enumeration = _Enumeration(query, first)
+        enumeration = _Enumeration(whole, parted)
         for chunk in turns:
-            found[chunk] = enumeration.between(cuts[chunk], cuts[chunk + 1])
+            found[chunk] = enumeration.among(firsts[cuts[chunk] : cuts[chunk + 1]])
 
     together([work] * (1 if serial else threads))
     return Tuples(tuple(block for blocks in found for block in blocks))
@@ -112,19 +114,6 @@ def together(tasks: Iterable[Callable[[], None]]) -> None:
             future.result()
 
 
-@dataclass(frozen=True)
-class _Ending:
-    """Tuples from variable `first` on: `key`, one of `keys` codes, and those up to `fixed` decide.
-
-    What must differ is left aside.
-    """
-
-    first: int
-    key: int
-    fixed: int
-    keys: int
-
-
 @dataclass(frozen=True, eq=False)
 class _Query:
     """What `loops.list_tuples` reads; see there."""
@@ -136,59 +125,148 @@ class _Query:
     children: Codes
     tables: Codes
     seen: int
-    ending: _Ending | None
+    tests: Ints
 
+    @property
     def first(self) -> int:
         """The part whose values the first variable runs through."""
-        ends = self.steps[:2, loops.FIRST_PART]
-        return min(
-            range(ends[0], ends[1]),
-            key=lambda p: self.parts[p, loops.HIGH] - self.parts[p, loops.LOW],
-        )
+        begin, end = self.steps[:2, loops.FIRST_PART]
+        sizes = self.parts[begin:end, loops.HIGH] - self.parts[begin:end, loops.LOW]
+        sizes[sizes == 0] = np.iinfo(np.int64).max  # endings, that are not yet there
+        return int(begin + np.argmin(sizes))
+
+    def firsts(self) -> Codes:
+        """These values."""
+        return self.values[self.parts[self.first, loops.LOW] : self.parts[self.first, loops.HIGH]]
 
 
-class _Enumeration:
-    """One thread's share of an enumeration, with tables of its own."""
+@dataclass(frozen=True, eq=False)
+class _Parted:
+    """A query as two that share few variables (a hypertree decomposition of two bags).
 
-    def __init__(self, query: _Query, first: int) -> None:
-        variables = len(query.steps) - 1
-        self._query, self._first, self._variables = query, first, variables
-        self._tables = query.tables.copy()
+    The tuples of `inner` are the endings of those of `outer`, where what must differ from variables
+    between is left aside; `order` are its columns: those shared, then those of the endings.
+    """
+
+    inner: _Query
+    outer: _Query
+    order: tuple[int, ...]
+    sizes: tuple[int, ...]
+    shared: int
+
+
+class _Listing:
+    """The enumeration of one query by one thread, in tables of its own."""
+
+    def __init__(self, query: _Query, room: int = 0) -> None:
+        variables, width = len(query.steps) - 1, len(query.tests)
+        self._query, self._first, self._firsts = query, query.first, query.firsts()
+        self._parts, self._tables = query.parts.copy(), query.tables.copy()
+        self._values, self._children = query.values, query.children
+        if room:
+            more = np.zeros(room, dtype=np.int32)
+            self._values = np.concatenate([query.values, more])
+            self._children = np.concatenate([query.children, more])
         self._seen = np.zeros(query.seen, dtype=np.uint64)
         self._state = np.zeros((variables, loops.STATE_FIELDS), dtype=np.int64)
         self._part_state = np.full((len(query.parts), loops.PART_STATE_FIELDS), -1, dtype=np.int64)
-        self._cached = np.zeros(loops.CACHED_FIELDS, dtype=np.int64)
-        ending = query.ending or _Ending(len(query.steps), 0, -2, 0)
-        self._cached[[loops.ENDING, loops.KEY, loops.FIXED]] = (
-            ending.first,
-            ending.key,
-            ending.fixed,
-        )
-        self._cached[loops.EPOCH] = 1
-        self._endings = np.zeros((ending.keys, loops.ENDING_FIELDS), dtype=np.int64)
-        self._ending_codes = np.empty(_ENDINGS if ending.keys else 0, dtype=np.int32)
-        self._capacity = max(_BLOCK // variables, 1)
-        self._block = np.empty((variables, self._capacity), dtype=np.int32)
+        self._endings = np.empty((0, width), dtype=np.int32)
+        self._placed: Codes = np.empty(0, dtype=np.int32)
+        self._columns = variables + max(width - 1, 0)
+        self._capacity = max(_BLOCK // self._columns, 1)
+        self._block = np.empty((self._columns, self._capacity), dtype=np.int32)
 
-    def between(self, low: int, high: int) -> list[Codes]:
-        """The tuples whose first value is at one of some positions, in blocks."""
+    def among(self, firsts: Codes, most: float = math.inf) -> list[Codes] | None:
+        """The tuples whose first value is one of a stretch of some; None if more than `most`."""
         query, state = self._query, self._state
+        low = query.parts[self._first, loops.LOW]
         state[0, loops.BY], state[0, loops.UPPER] = self._first, 1 << 62
-        state[0, loops.NEXT], state[0, loops.END] = low, high
+        state[0, loops.NEXT] = low + np.searchsorted(self._firsts, firsts[0])
+        state[0, loops.END] = low + np.searchsorted(self._firsts, firsts[-1], side="right")
         blocks: list[Codes] = []
-        depth = 0
+        depth = total = 0
         while depth >= 0:
             filled, depth = loops.list_tuples(
-                query.steps, query.parts, query.bounds, query.values, query.children,
-                self._tables, self._seen, state, self._part_state, self._cached, self._endings,
-                self._ending_codes, depth, self._block,
+                query.steps, self._parts, query.bounds, self._values, self._children, self._tables,
+                self._seen, state, self._part_state, self._endings, query.tests, depth, self._block,
             )  # fmt: skip
+            total += filled
+            if total > most:
+                self._seen[:] = 0
+                return None
             if filled == self._capacity:
                 blocks.append(self._block)
-                self._block = np.empty((self._variables, self._capacity), dtype=np.int32)
+                self._block = np.empty((self._columns, self._capacity), dtype=np.int32)
             elif filled:
                 blocks.append(self._block[:, :filled].copy())
         return blocks
+
+    def place(self, trie: Trie, endings: Codes) -> None:
+        """Take endings, and the trie of what they come after, in place of those before."""
+        root, key = self._root_and_key()
+        table = self._parts[key, loops.TABLE]
+        old = self._part_state[key, loops.MARKED]
+        if table >= 0 and old >= 0:
+            marked = self._values[self._children[old] : self._children[old + 1]]
+            self._tables[table + marked] = -1
+        self._part_state[key, [loops.MARKED, loops.OWED_FOR]] = -1
+        start = len(self._query.values)
+        values, children, _ = _joined([trie], start)
+        self._values[start : start + len(values)] = values
+        self._children[start : start + len(values)] = children
+        table = self._parts[root, loops.TABLE]
+        self._tables[table + self._placed] = -1
+        self._placed = trie.values[0]
+        high = start + len(self._placed)
+        self._tables[table + self._placed] = np.arange(start, high, dtype=np.int32)
+        self._parts[root, loops.LOW], self._parts[root, loops.HIGH] = start, high
+        self._endings = endings
+
+    def _root_and_key(self) -> tuple[int, int]:
+        """The parts of the endings' atom at its first and last but one variable."""
+        key = int(self._parts[-1, loops.ABOVE])
+        root = key
+        while self._parts[root, loops.ABOVE] >= 0:
+            root = int(self._parts[root, loops.ABOVE])
+        return root, key
+
+
+class _Enumeration:
+    """One thread's share of an enumeration."""
+
+    def __init__(self, whole: _Query, parted: _Parted | None) -> None:
+        self._whole: _Listing | None = None
+        self._query, self._parted = whole, parted
+        if parted is not None:
+            self._most = _ENDINGS // len(parted.order)
+            levels = parted.shared + 1
+            self._inner = _Listing(parted.inner)
+            self._outer = _Listing(parted.outer, levels * (self._most + 1))
+
+    def among(self, firsts: Codes) -> list[Codes]:
+        """The tuples whose first value is among some."""
+        if self._parted is None:
+            return self._plainly(firsts)
+        found = self._inner.among(firsts, self._most)
+        if found is None:
+            if len(firsts) == 1:
+                return self._plainly(firsts)
+            middle = len(firsts) // 2
+            return self.among(firsts[:middle]) + self.among(firsts[middle:])
+        if not found:
+            return []
+        shared = self._parted.shared
+        tuples = np.concatenate(found, axis=1)
+        columns = sorted_rows([tuples[k] for k in self._parted.order], self._parted.sizes)
+        rows = np.arange(len(columns[0]), dtype=np.int32)
+        endings = np.stack(columns[shared:], axis=1)
+        self._outer.place(trie_of_sorted([*columns[:shared], rows]), endings)
+        return self._outer.among(firsts) or []
+
+    def _plainly(self, firsts: Codes) -> list[Codes]:
+        if self._whole is None:
+            self._whole = _Listing(self._query)
+        return self._whole.among(firsts) or []
 
 
 def _laid_out(
@@ -196,9 +274,12 @@ def _laid_out(
     sizes: Sequence[int],
     groups: Sequence[int],
     comparisons: Sequence[Comparison],
+    seen: Mapping[int, int],
+    tests: Sequence[tuple[int, int]] = (),
 ) -> _Query:
-    """The query as arrays."""
-    values, children, starts = _joined({id(atom.trie): atom.trie for atom in atoms}.values())
+    """The query as arrays. With `tests` the last atom's trie is that of endings, still to come."""
+    known = atoms[:-1] if tests else atoms
+    values, children, starts = _joined({id(atom.trie): atom.trie for atom in known}.values())
     steps = np.zeros((len(sizes) + 1, loops.STEP_FIELDS), dtype=np.int64)
     parts: list[tuple[int, int, int, int]] = []
     bounds: list[tuple[int, int, int]] = []
@@ -206,15 +287,13 @@ def _laid_out(
     table_size = 0
     roots: dict[int, int] = {}  # the table of a trie's first level
     above: dict[int, tuple[int, int]] = {}  # an atom's last part so far, and its variable
-    seen = _seen_bases(sizes, groups, comparisons)
-    ending = _ending(atoms, sizes, comparisons)
     for variable in range(len(sizes)):
         steps[variable, loops.FIRST_PART] = len(parts)
         steps[variable, loops.FIRST_BOUND] = len(bounds)
         steps[variable, loops.SEEN] = seen.get(groups[variable], -1)
         here = [(n, a) for n, a in enumerate(atoms) if variable in a.variables]
         for number, atom in here:
-            low = starts[id(atom.trie)]
+            low = starts.get(id(atom.trie), 0)
             high = low + len(atom.trie.values[0])
             table = -1
             if number in above:
@@ -239,9 +318,6 @@ def _laid_out(
                 continue
             if c.sign == "<>":
                 steps[variable, loops.APART] |= 1 << c.left
-                outside = ending and c.right >= ending.first > c.left > ending.fixed
-                if not outside or (ending and c.left == ending.key):
-                    steps[variable, loops.APART_INSIDE] |= 1 << c.left
             else:
                 bounds.append((c.left, int(c.sign in ("<", ">")), int(c.sign in (">", ">="))))
     steps[-1, loops.FIRST_PART], steps[-1, loops.FIRST_BOUND] = len(parts), len(bounds)
@@ -252,30 +328,124 @@ def _laid_out(
         values,
         children,
         np.concatenate(tables),
-        sum(sizes[groups.index(group)] for group in seen),
-        ending,
+        max((base + sizes[groups.index(g)] for g, base in seen.items() if g in groups), default=0),
+        np.array(tests, dtype=np.int64).reshape(-1, loops.TEST_FIELDS),
     )
 
 
-def _ending(
-    atoms: Sequence[Atom], sizes: Sequence[int], comparisons: Sequence[Comparison]
-) -> _Ending | None:
-    """The endings worth keeping: as many variables as there are others between what decides them.
+def _parted(
+    atoms: Sequence[Atom],
+    sizes: Sequence[int],
+    groups: Sequence[int],
+    comparisons: Sequence[Comparison],
+    seen: Mapping[int, int],
+) -> _Parted | None:
+    """A query in two parts, if there are endings that many tuples have in common."""
+    cut = _cut(atoms, len(sizes), comparisons)
+    if cut is None:
+        return None
+    first, near = cut
+    ending = range(first, len(sizes))
+    inside = [a for a in atoms if a.variables[-1] >= first]
+    outside = [a for a in atoms if a.variables[-1] < first]
+    order = _connected(inside, near, ending)
+    number = {v: k for k, v in enumerate(order)}
+    within = [
+        _renumbered(c, number)
+        for c in comparisons
+        if c.right >= first and c.left in number and c.right in number
+    ]
+    turned: dict[tuple[int, tuple[int, ...]], Trie] = {}
+    inner = _laid_out(
+        [_reordered(a, number, sizes, turned) for a in inside],
+        [sizes[v] for v in order],
+        [groups[v] for v in order],
+        within,
+        seen,
+    )
+    tests = []
+    for v in ending:
+        differs = [c.left for c in comparisons if c.right == v and c.left not in number]
+        tests.append((sum(1 << left for left in differs), seen.get(groups[v], 0)))
+    empty = Trie(tuple(np.empty(0, dtype=np.int32) for _ in range(len(near) + 1)), ())
+    outer = _laid_out(
+        [*outside, Atom((*near, first), empty)],
+        [*sizes[:first], 0],
+        [*groups[:first], -1],
+        [c for c in comparisons if c.right < first],
+        seen,
+        tests,
+    )
+    columns = (*near, *ending)
+    return _Parted(
+        inner,
+        outer,
+        tuple(number[v] for v in columns),
+        tuple(sizes[v] for v in columns),
+        len(near),
+    )
 
-    None where each would be asked for once, or is a single value.
+
+def _cut(
+    atoms: Sequence[Atom], variables: int, comparisons: Sequence[Comparison]
+) -> tuple[int, tuple[int, ...]] | None:
+    """Where endings begin, and the variables before that decide them, the first among these.
+
+    The cut is where endings are as long as what is between the variables that decide them: so many
+    tuples share an ending.
     """
     best, most = None, 0
-    for first in range(2, len(sizes) - 1):
+    for first in range(2, variables - 1):
         near = {v for a in atoms if a.variables[-1] >= first for v in a.variables if v < first}
-        near |= {c.left for c in comparisons if c.sign != "<>" and c.right >= first > c.left}
-        if not near:
+        compared = {c.left for c in comparisons if c.sign != "<>" and c.right >= first > c.left}
+        begun = any(a.variables[0] == 0 and a.variables[-1] < first for a in atoms)
+        if not (begun and 0 in near and len(near) > 1 and compared <= near):
             continue
-        key = max(near)
-        fixed = max(near - {key}, default=-1)
-        gain = min(len(sizes) - first, first - fixed - 2)
-        if gain and gain >= most:
-            best, most = _Ending(first, key, fixed, sizes[key]), gain
+        fixed = sorted(near)[-2]
+        gain = min(variables - first, first - fixed - 2)
+        if gain > 0 and gain >= most:
+            best, most = (first, tuple(sorted(near))), gain
     return best
+
+
+def _connected(atoms: Sequence[Atom], near: Sequence[int], ending: Iterable[int]) -> list[int]:
+    """The variables of the endings from the first ones that decide them on, the key among them."""
+    order = list(near[:-1])
+    left = [*ending, near[-1]]
+
+    def touches(variable: int) -> int:
+        near_by = [a.variables for a in atoms if variable in a.variables]
+        return sum(not set(order).isdisjoint(variables) for variables in near_by)
+
+    while left:
+        best = max(left, key=touches)
+        order.append(best)
+        left.remove(best)
+    return order
+
+
+def _renumbered(comparison: Comparison, number: Mapping[int, int]) -> Comparison:
+    i, j = number[comparison.left], number[comparison.right]
+    return Comparison(i, comparison.sign, j) if i < j else Comparison(j, TURNED[comparison.sign], i)
+
+
+def _reordered(
+    atom: Atom,
+    number: Mapping[int, int],
+    sizes: Sequence[int],
+    known: dict[tuple[int, tuple[int, ...]], Trie],
+) -> Atom:
+    """The atom with its variables renumbered, and a trie in their order, perhaps a known one."""
+    order = sorted(range(len(atom.variables)), key=lambda k: number[atom.variables[k]])
+    variables = tuple(number[atom.variables[k]] for k in order)
+    if order == list(range(len(order))):
+        return Atom(variables, atom.trie)
+    key = id(atom.trie), tuple(order)
+    if key not in known:
+        columns = atom.trie.columns()
+        bounds = [sizes[atom.variables[k]] for k in order]
+        known[key] = trie([columns[k] for k in order], bounds)
+    return Atom(variables, known[key])
 
 
 def _seen_bases(
@@ -291,23 +461,23 @@ def _seen_bases(
     return bases
 
 
-def _joined(tries: Iterable[Trie]) -> tuple[Codes, Codes, dict[int, int]]:
-    """Values and children of all tries, nodes numbered through, and where each trie starts.
+def _joined(tries: Iterable[Trie], start: int = 0) -> tuple[Codes, Codes, dict[int, int]]:
+    """Values and children of all tries, nodes numbered from `start`, and where each trie starts.
 
     Each level ends with a node that is none, so that every node has one after it.
     """
     values: list[Codes] = []
     children: list[Codes] = []
     starts: dict[int, int] = {}
-    total = 0
+    total = start
     end = np.full(1, np.iinfo(np.int32).max, dtype=np.int32)
-    for trie in tries:
-        starts[id(trie)] = total
-        for level, of in enumerate(trie.values):
+    for of_atom in tries:
+        starts[id(of_atom)] = total
+        for level, of in enumerate(of_atom.values):
             values += [of, end]
             total += len(of) + 1
-            if level < len(trie.children):
-                children.append(trie.children[level] + np.int32(total))
+            if level < len(of_atom.children):
+                children.append(of_atom.children[level] + np.int32(total))
             else:
                 children.append(np.zeros(len(of) + 1, dtype=np.int32))
     return np.concatenate(values), np.concatenate(children), starts

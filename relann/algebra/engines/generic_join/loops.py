@@ -13,7 +13,7 @@ Array = npt.NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Columns of `steps`, one row for each variable in the order of enumeration.
-FIRST_PART, APART, APART_INSIDE, SEEN, FIRST_BOUND, STEP_FIELDS = 0, 1, 2, 3, 4, 5
+FIRST_PART, APART, SEEN, FIRST_BOUND, STEP_FIELDS = 0, 1, 2, 3, 4
 # Columns of `parts`, one row for each variable of each atom, the parts of a variable together:
 # the part of the same atom above it (−1: none), the nodes of its level where none is above, where
 # in `tables` its positions by code are (−1: nowhere).
@@ -25,15 +25,9 @@ OTHER, MARGIN, IS_UPPER, BOUND_FIELDS = 0, 1, 2, 3
 NEXT, END, BY, UPPER, VALUE, STATE_FIELDS = 0, 1, 2, 3, 4, 5
 # Columns of `part_state`, one row for each part.
 POSITION, FROM, TO, MARKED, OWED_FOR, OWED, PART_STATE_FIELDS = 0, 1, 2, 3, 4, 5, 6
-# Elements of `cached`: the first variable of the endings (beyond all: none), the variable that with
-# those up to `FIXED` determines them, and how far things are.
-ENDING, KEY, FIXED, MODE, EPOCH, USED, BEGUN, REPLAYED, REPLAY_END, CACHED_FIELDS = range(10)
-# Columns of `endings`, one row for each code of the key: the epoch they are of, what is known of
-# them, and which stretch of `ending_codes` they are.
-OF, KNOWN, START, STOP, ENDING_FIELDS = 0, 1, 2, 3, 4
-
-_ONCE, _KEPT, _TOO_MANY = 1, 2, 3  # KNOWN
-_PLAIN, _KEEPING, _REPLAYING = 0, 1, 2  # MODE
+# Columns of `tests`, one row for each variable of an ending: which earlier ones it must differ
+# from, and where in `seen` its codes are.
+DIFFERS, WHERE, TEST_FIELDS = 0, 1, 2
 
 _SEARCH = 8  # what a search costs, in steps of marking
 
@@ -55,9 +49,8 @@ def list_tuples(
     seen: Array,
     state: Array,
     part_state: Array,
-    cached: Array,
     endings: Array,
-    ending_codes: Array,
+    tests: Array,
     depth: int,
     out: Array,
 ) -> tuple[int, int]:
@@ -71,16 +64,13 @@ def list_tuples(
     search else. seen[steps[k, SEEN] + c] has bit j set while variable j has the code c, where
     something must differ from others (SEEN is −1 elsewhere).
 
-    The endings of tuples from a variable on may depend on few of those before, what must differ
-    left aside. They are kept when they are asked for a second time, as far as there is room, and
-    from then on read and tested (Kalinsky, Etsion and Kimelfeld, Flexible caching in trie joins,
-    EDBT 2017).
+    With `endings` the last variable has for values the rows of this table, which are the codes of
+    further variables; `out` has those in its place.
     """
     last = steps.shape[0] - 2
     capacity = out.shape[1]
-    ending, fixed = cached[ENDING], cached[FIXED]
+    width = endings.shape[1]
     filled = 0
-    mode = cached[MODE]
     enter = False
     one = np.uint64(1)
     while depth >= 0:
@@ -146,154 +136,108 @@ def list_tuples(
                     part_state[p, MARKED] = position
                 part_state[p, FROM] = -1
         found = False
-        if mode == _REPLAYING:
-            i, stop = cached[REPLAYED], cached[REPLAY_END]
-            width = last + 1 - ending
+        begin, end = steps[depth, FIRST_PART], steps[depth + 1, FIRST_PART]
+        apart = np.uint64(steps[depth, APART])
+        base = steps[depth, SEEN]
+        by, upper = state[depth, BY], state[depth, UPPER]
+        i, stop = state[depth, NEXT], state[depth, END]
+        value = np.int64(-1)
+        if depth == last and width:
             while i < stop and filled < capacity:
+                row = np.int64(values[i])
+                i += 1
                 met = np.uint64(0)
                 for k in range(width):
-                    step = ending + k
-                    value = np.int64(ending_codes[i + k])
-                    mask = np.uint64(steps[step, APART] & ~steps[step, APART_INSIDE])
+                    mask = np.uint64(tests[k, DIFFERS])
                     if mask:
-                        met |= seen[steps[step, SEEN] + value] & mask
-                    out[step, filled] = value
-                i += width
+                        met |= seen[tests[k, WHERE] + endings[row, k]] & mask
                 if met:
                     continue
-                for k in range(ending):
+                for k in range(depth):
                     out[k, filled] = state[k, VALUE]
+                for k in range(width):
+                    out[depth + k, filled] = endings[row, k]
                 filled += 1
-            cached[REPLAYED] = i
+            state[depth, NEXT] = i
             if filled == capacity:
-                cached[MODE] = mode
                 return filled, depth
-            mode = _PLAIN
+            depth -= 1
+            if steps[depth, SEEN] >= 0:
+                seen[steps[depth, SEEN] + state[depth, VALUE]] &= ~(one << np.uint64(depth))
+            continue
+        other = begin if by == end - 1 else end - 1
+        if depth == last and end - begin == 2 and part_state[other, FROM] == -1:
+            table = parts[other, TABLE]
+            while i < stop and filled < capacity:
+                value = np.int64(values[i])
+                if value > upper:
+                    i = stop
+                    break
+                i += 1
+                if tables[table + value] < 0:
+                    continue
+                if apart and seen[base + value] & apart:
+                    continue
+                for k in range(depth):
+                    out[k, filled] = state[k, VALUE]
+                out[depth, filled] = value
+                filled += 1
+            state[depth, NEXT] = i
+            if filled == capacity:
+                return filled, depth
         else:
-            begin, end = steps[depth, FIRST_PART], steps[depth + 1, FIRST_PART]
-            apart = np.uint64(steps[depth, APART_INSIDE if mode == _KEEPING else APART])
-            base = steps[depth, SEEN]
-            by, upper = state[depth, BY], state[depth, UPPER]
-            i, stop = state[depth, NEXT], state[depth, END]
-            value = np.int64(-1)
-            other = begin if by == end - 1 else end - 1
-            if (
-                depth == last
-                and mode == _PLAIN
-                and end - begin == 2
-                and part_state[other, FROM] == -1
-            ):
-                table = parts[other, TABLE]
-                while i < stop and filled < capacity:
-                    value = np.int64(values[i])
-                    if value > upper:
-                        i = stop
-                        break
-                    i += 1
-                    if tables[table + value] < 0:
+            while i < stop:
+                value = np.int64(values[i])
+                if value > upper:
+                    i = stop
+                    break
+                i += 1
+                if apart and seen[base + value] & apart:
+                    continue
+                found = True
+                for p in range(begin, end):
+                    if p == by:
                         continue
-                    if apart and seen[base + value] & apart:
-                        continue
-                    for k in range(depth):
-                        out[k, filled] = state[k, VALUE]
-                    out[depth, filled] = value
-                    filled += 1
-                state[depth, NEXT] = i
-                if filled == capacity:
-                    cached[MODE] = mode
-                    return filled, depth
-            else:
-                while i < stop:
-                    value = np.int64(values[i])
-                    if value > upper:
-                        i = stop
-                        break
-                    i += 1
-                    if apart and seen[base + value] & apart:
-                        continue
-                    found = True
-                    for p in range(begin, end):
-                        if p == by:
-                            continue
-                        if part_state[p, FROM] == -1:
-                            at = np.int64(tables[parts[p, TABLE] + value])
-                            if at < 0:
-                                found = False
-                                break
-                        else:
-                            low, high = part_state[p, FROM], part_state[p, TO]
-                            while low < high:
-                                middle = (low + high) >> 1
-                                if values[middle] < value:
-                                    low = middle + 1
-                                else:
-                                    high = middle
-                            part_state[p, FROM] = low  # candidates ascend
-                            if low == part_state[p, TO] or values[low] != value:
-                                found = False
-                                break
-                            at = low
-                        part_state[p, POSITION] = at
-                    if found:
-                        part_state[by, POSITION] = i - 1
-                        break
-                state[depth, NEXT] = i
+                    if part_state[p, FROM] == -1:
+                        at = np.int64(tables[parts[p, TABLE] + value])
+                        if at < 0:
+                            found = False
+                            break
+                    else:
+                        low, high = part_state[p, FROM], part_state[p, TO]
+                        while low < high:
+                            middle = (low + high) >> 1
+                            if values[middle] < value:
+                                low = middle + 1
+                            else:
+                                high = middle
+                        part_state[p, FROM] = low  # candidates ascend
+                        if low == part_state[p, TO] or values[low] != value:
+                            found = False
+                            break
+                        at = low
+                    part_state[p, POSITION] = at
+                if found:
+                    part_state[by, POSITION] = i - 1
+                    break
+            state[depth, NEXT] = i
         if not found:
-            if depth == ending and mode == _KEEPING:
-                key = state[cached[KEY], VALUE]
-                endings[key, KNOWN] = _KEPT
-                endings[key, START], endings[key, STOP] = cached[BEGUN], cached[USED]
-                cached[REPLAYED], cached[REPLAY_END] = cached[BEGUN], cached[USED]
-                mode = _REPLAYING
-                continue
             depth -= 1
             if depth >= 0 and steps[depth, SEEN] >= 0:
                 seen[steps[depth, SEEN] + state[depth, VALUE]] &= ~(one << np.uint64(depth))
             continue
         state[depth, VALUE] = value
         if depth == last:
-            if mode == _KEEPING:
-                used = cached[USED]
-                if used + last + 1 - ending <= ending_codes.shape[0]:
-                    for k in range(ending, last + 1):
-                        ending_codes[used] = state[k, VALUE]
-                        used += 1
-                    cached[USED] = used
-                    continue
-                # no room: once more from the start of the endings, without keeping them
-                for k in range(ending, depth):
-                    if steps[k, SEEN] >= 0:
-                        seen[steps[k, SEEN] + state[k, VALUE]] &= ~(one << np.uint64(k))
-                endings[state[cached[KEY], VALUE], KNOWN] = _TOO_MANY
-                cached[USED] = cached[BEGUN]
-                mode = _PLAIN
-                depth, enter = ending, True
-                continue
             for k in range(depth + 1):
                 out[k, filled] = state[k, VALUE]
             filled += 1
             if filled == capacity:
-                cached[MODE] = mode
                 return filled, depth
             continue
         if base >= 0:
             seen[base + value] |= one << np.uint64(depth)
         depth += 1
         enter = True
-        if depth == fixed + 1:
-            cached[EPOCH] += 1
-            cached[USED] = 0
-        if depth == ending:
-            key = state[cached[KEY], VALUE]
-            if endings[key, OF] != cached[EPOCH]:
-                endings[key, OF], endings[key, KNOWN] = cached[EPOCH], _ONCE
-            elif endings[key, KNOWN] == _ONCE:
-                mode = _KEEPING
-                cached[BEGUN] = cached[USED]
-            elif endings[key, KNOWN] == _KEPT:
-                mode, enter = _REPLAYING, False
-                cached[REPLAYED], cached[REPLAY_END] = endings[key, START], endings[key, STOP]
-    cached[MODE] = mode
     return filled, -1
 
 

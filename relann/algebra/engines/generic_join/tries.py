@@ -22,10 +22,15 @@ class Trie:
     values: tuple[Codes, ...]
     children: tuple[Codes, ...]
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return sum(a.nbytes for a in (*self.values, *self.children))
+    def columns(self) -> list[Codes]:
+        """The tuples in order, a column for each level."""
+        columns = [self.values[-1]]
+        times = np.ones(len(columns[0]), dtype=np.int32)
+        for values, children in zip(self.values[-2::-1], self.children[::-1], strict=True):
+            ends = np.append(0, np.cumsum(times))[children]
+            times = np.diff(ends)
+            columns.append(np.repeat(values, times))
+        return columns[::-1]
 
 
 def trie(columns: Sequence[Codes], sizes: Sequence[int], numbers: Codes | None = None) -> Trie:
@@ -36,13 +41,16 @@ def trie(columns: Sequence[Codes], sizes: Sequence[int], numbers: Codes | None =
     if numbers is not None:
         columns = [*columns, numbers]
         sizes = [*sizes, int(numbers[-1]) + 1 if len(numbers) else 0]
-    count = len(columns[0])
-    ordered = _sorted(columns, sizes)
-    new = np.zeros(count, dtype=bool)
+    return trie_of_sorted(sorted_rows(columns, sizes))
+
+
+def trie_of_sorted(columns: Sequence[Codes]) -> Trie:
+    """The trie of the distinct rows of columns that are sorted, the first most significant."""
+    new = np.zeros(len(columns[0]), dtype=bool)
     new[:1] = True
     values, children = [], []
     before = None
-    for column in ordered:
+    for column in columns:
         new[1:] |= column[1:] != column[:-1]
         starts = np.flatnonzero(new)
         values.append(column[starts])
@@ -53,7 +61,7 @@ def trie(columns: Sequence[Codes], sizes: Sequence[int], numbers: Codes | None =
     return Trie(tuple(values), tuple(children))
 
 
-def _sorted(columns: Sequence[Codes], sizes: Sequence[int]) -> list[Codes]:
+def sorted_rows(columns: Sequence[Codes], sizes: Sequence[int]) -> list[Codes]:
     """The rows in ascending order, the first column most significant."""
     order: Codes = np.arange(len(columns[0]), dtype=np.int32)
     for column, size in zip(reversed(columns), reversed(sizes), strict=True):
