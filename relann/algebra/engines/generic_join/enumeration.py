@@ -26,7 +26,7 @@ _CHUNKS = 32  # chunks of the first variable's values for each thread, as some h
 _ENDINGS = 1 << 20  # codes of endings that a thread holds
 _SERIAL = 1 << 12  # tuples of all relations below which one thread does it
 
-Ints = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,12 @@ class Atom:
 
 @dataclass(frozen=True, eq=False)
 class Tuples:
-    """Tuples of codes in blocks: codes[k, i] is variable k's in tuple i of a block."""
+    """Tuples of codes in blocks: codes[k, i] is variable k's in tuple i of a block.
 
-    blocks: tuple[Codes, ...]
+    Codes of 16 bits if all fit.
+    """
+
+    blocks: tuple[Ints, ...]
 
     @property
     def count(self) -> int:
@@ -60,7 +63,7 @@ class Tuples:
             done += size
         return out
 
-    def codes(self, variable: int) -> Codes:
+    def codes(self, variable: int) -> Ints:
         """The variable's code in every tuple."""
         if not self.blocks:
             return np.empty(0, dtype=np.int32)
@@ -85,15 +88,16 @@ def enumerated(
     seen = _seen_bases(sizes, groups, comparisons)
     whole = _laid_out(atoms, sizes, groups, comparisons, seen)
     parted = _parted(atoms, sizes, groups, comparisons, seen)
+    kind = np.uint16 if max(sizes) <= 1 << 16 else np.int32
     firsts = whole.firsts()
     serial = threads == 1 or len(whole.values) < _SERIAL
     chunks = min(len(firsts), 1 if serial else threads * _CHUNKS)
     cuts = [len(firsts) * i // chunks for i in range(chunks + 1)]
-    found: list[list[Codes]] = [[] for _ in range(chunks)]
+    found: list[list[Ints]] = [[] for _ in range(chunks)]
     turns = iter(range(chunks))  # next() is atomic
 
     def work() -> None:
-        enumeration = _Enumeration(whole, parted)
+        enumeration = _Enumeration(whole, parted, kind)
         for chunk in turns:
             found[chunk] = enumeration.among(firsts[cuts[chunk] : cuts[chunk + 1]])
 
@@ -158,7 +162,7 @@ class _Parted:
 class _Listing:
     """The enumeration of one query by one thread, in tables of its own."""
 
-    def __init__(self, query: _Query, room: int = 0) -> None:
+    def __init__(self, query: _Query, kind: type[np.integer[Any]], room: int = 0) -> None:
         variables, width = len(query.steps) - 1, len(query.tests)
         self._query, self._first, self._firsts = query, query.first, query.firsts()
         self._parts, self._tables = query.parts.copy(), query.tables.copy()
@@ -173,17 +177,17 @@ class _Listing:
         self._endings = np.empty((0, width), dtype=np.int32)
         self._placed: Codes = np.empty(0, dtype=np.int32)
         self._columns = variables + max(width - 1, 0)
-        self._capacity = max(_BLOCK // self._columns, 1)
+        self._capacity, self._kind = max(_BLOCK // self._columns, 1), kind
         self._block = np.empty((self._columns, self._capacity), dtype=np.int32)
 
-    def among(self, firsts: Codes, most: float = math.inf) -> list[Codes] | None:
+    def among(self, firsts: Codes, most: float = math.inf) -> list[Ints] | None:
         """The tuples whose first value is one of a stretch of some; None if more than `most`."""
         query, state = self._query, self._state
         low = query.parts[self._first, loops.LOW]
         state[0, loops.BY], state[0, loops.UPPER] = self._first, 1 << 62
         state[0, loops.NEXT] = low + np.searchsorted(self._firsts, firsts[0])
         state[0, loops.END] = low + np.searchsorted(self._firsts, firsts[-1], side="right")
-        blocks: list[Codes] = []
+        blocks: list[Ints] = []
         depth = total = 0
         while depth >= 0:
             filled, depth = loops.list_tuples(
@@ -194,11 +198,8 @@ class _Listing:
             if total > most:
                 self._seen[:] = 0
                 return None
-            if filled == self._capacity:
-                blocks.append(self._block)
-                self._block = np.empty((self._columns, self._capacity), dtype=np.int32)
-            elif filled:
-                blocks.append(self._block[:, :filled].copy())
+            if filled:
+                blocks.append(self._block[:, :filled].astype(self._kind))
         return blocks
 
     def place(self, trie: Trie, endings: Codes) -> None:
@@ -234,16 +235,16 @@ class _Listing:
 class _Enumeration:
     """One thread's share of an enumeration."""
 
-    def __init__(self, whole: _Query, parted: _Parted | None) -> None:
+    def __init__(self, whole: _Query, parted: _Parted | None, kind: type[np.integer[Any]]) -> None:
         self._whole: _Listing | None = None
-        self._query, self._parted = whole, parted
+        self._query, self._parted, self._kind = whole, parted, kind
         if parted is not None:
             self._most = _ENDINGS // len(parted.order)
             levels = parted.shared + 1
-            self._inner = _Listing(parted.inner)
-            self._outer = _Listing(parted.outer, levels * (self._most + 1))
+            self._inner = _Listing(parted.inner, np.int32)
+            self._outer = _Listing(parted.outer, kind, levels * (self._most + 1))
 
-    def among(self, firsts: Codes) -> list[Codes]:
+    def among(self, firsts: Codes) -> list[Ints]:
         """The tuples whose first value is among some."""
         if self._parted is None:
             return self._plainly(firsts)
@@ -263,9 +264,9 @@ class _Enumeration:
         self._outer.place(trie_of_sorted([*columns[:shared], rows]), endings)
         return self._outer.among(firsts) or []
 
-    def _plainly(self, firsts: Codes) -> list[Codes]:
+    def _plainly(self, firsts: Codes) -> list[Ints]:
         if self._whole is None:
-            self._whole = _Listing(self._query)
+            self._whole = _Listing(self._query, self._kind)
         return self._whole.among(firsts) or []
 
 
