@@ -56,6 +56,33 @@ class _Relation:
     wanted: bool
 
 
+@dataclass(frozen=True, eq=False)
+class _Core:
+    """An enumeration, and if it is `kept` for others the columns looked up by it.
+
+    Two layers often number the same rows alike: their row maps are then the same arrays.
+    """
+
+    tuples: Tuples
+    kept: bool
+    columns: list[tuple[int, pa.Array, pa.Array]] = field(default_factory=list)
+
+    def looked_up(self, variable: int, values: pa.Array) -> pa.Array:
+        """The value of a variable's code in every tuple."""
+        for of, known, column in list(self.columns):
+            if of == variable and known.type == values.type and known.equals(values):
+                return column
+        kind = values.type
+        numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if numeric and kind.bit_width in (32, 64) and not values.null_count:
+            column = pa.array(self.tuples.looked_up(values.to_numpy(), variable), kind)
+        else:
+            column = values.take(pa.array(self.tuples.codes(variable)))
+        if self.kept:
+            self.columns.append((variable, values, column))
+        return column
+
+
 @dataclass
 class GenericJoins:
     """Runs cyclic joins; tables, codes and tries are kept for those that follow.
@@ -71,41 +98,41 @@ class GenericJoins:
     _domains: dict[_DomainKey, Domain] = field(default_factory=dict)
     _codes: dict[tuple[_ColumnKey, _DomainKey], Codes] = field(default_factory=dict)
     _tries: dict[_TrieKey, tuple[Trie, bool]] = field(default_factory=dict)
-    _cores: dict[_CoreKey, Tuples] = field(default_factory=dict)
+    _cores: dict[_CoreKey, _Core] = field(default_factory=dict)
     enumerations: int = 0
 
     def rows(self, pattern: Pattern, names: Sequence[str]) -> pa.Table:
         """The columns of a pattern under names, rows in the order of its variables."""
         encoded = _Encoded(self, pattern)
-        tuples = self._tuples(pattern, encoded)
+        core = self._core(pattern, encoded)
         columns: list[pa.Array | None] = [None] * len(names)
 
         def fill(turns: Iterable[int]) -> None:
             for k in turns:
-                variable, values = encoded.values(pattern.columns[k])
-                columns[k] = _looked_up(tuples, variable, values)
+                columns[k] = core.looked_up(*encoded.values(pattern.columns[k]))
 
-        turns = iter(range(len(names)))
-        serial = tuples.count < _SERIAL
-        together([lambda: fill(turns)] * (1 if serial else self.threads))
+        count = core.tuples.count
+        turns = iter(range(len(names)))  # next() is atomic
+        together([lambda: fill(turns)] * (1 if count < _SERIAL else self.threads))
         if not names:
-            return pa.table({"one": pa.array(np.ones(tuples.count, dtype=np.int32))})
+            return pa.table({"one": pa.array(np.ones(count, dtype=np.int32))})
         return pa.table(dict(zip(names, columns, strict=True)))
 
-    def _tuples(self, pattern: Pattern, encoded: _Encoded) -> Tuples:
+    def _core(self, pattern: Pattern, encoded: _Encoded) -> _Core:
         atoms, key = encoded.atoms()
         whose = core(pattern)
         self.readers[whose] -= 1
         again = self.readers[whose] > 0
-        tuples = self._cores.get(key) if again else self._cores.pop(key, None)
-        if tuples is None:
+        found = self._cores.get(key) if again else self._cores.pop(key, None)
+        if found is None:
             self.enumerations += 1
             tuples = enumerated(
                 atoms, encoded.sizes, encoded.groups, pattern.comparisons, self.threads
             )
+            found = _Core(tuples, again)
             if again:
-                self._cores[key] = tuples
-        return tuples
+                self._cores[key] = found
+        return found
 
     def table(self, key: _TableKey) -> pa.Table:
         """The rows of a leaf."""
@@ -310,14 +337,6 @@ def _filled(values: pa.Array) -> pa.Array:
     if not values.null_count or not pa.types.is_primitive(values.type):
         return values
     return values.fill_null(pa.scalar(0).cast(values.type))
-
-
-def _looked_up(tuples: Tuples, variable: int, values: pa.Array) -> pa.Array:
-    kind = values.type
-    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    if numeric and kind.bit_width in (32, 64) and not values.null_count:
-        return pa.array(tuples.looked_up(values.to_numpy(), variable), kind)
-    return values.take(pa.array(tuples.codes(variable)))
 
 
 def _groups(pattern: Pattern) -> list[int]:
