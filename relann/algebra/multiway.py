@@ -9,6 +9,7 @@ query has intermediate results greater than its output could ever be (Ngo, Ré a
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -126,20 +127,16 @@ def cyclic_pattern(
 def is_cyclic(edges: Iterable[Collection[int]]) -> bool:
     """Whether a hypergraph is not α-acyclic, by GYO reduction."""
     left = [set(edge) for edge in edges]
-    changed = True
-    while changed:
-        changed = False
-        for edge in left:
-            alone = {v for v in edge if sum(v in other for other in left) == 1}
-            if alone:
-                edge -= alone
-                changed = True
-        for number, edge in enumerate(left):
-            if any(edge <= other for k, other in enumerate(left) if k != number):
-                del left[number]
-                changed = True
-                break
-    return any(left)
+    while True:
+        times = Counter(v for edge in left for v in edge)
+        shared = [{v for v in edge if times[v] > 1} for edge in left]
+        kept: list[set[int]] = []
+        for number, edge in enumerate(shared):
+            if not any(edge <= other for other in (*kept, *shared[number + 1 :])):
+                kept.append(edge)
+        if kept == left:
+            return any(kept)
+        left = kept
 
 
 # -- flattening ----------------------------------------------------------------------------------
@@ -322,9 +319,12 @@ def _pattern(
         if compared.sign == "=":
             classes.unite(*compared.sides)
     joined = dict(classes.members())
-    for known in (_never, unique):  # asked only where it matters
-        if not is_cyclic(_edges(flat, list(joined.values()), known)):
-            return None
+    edges = _edges(flat, list(joined.values()), _never)
+    if not is_cyclic(edges):
+        return None
+    rest = _edges(flat, list(joined.values()), unique)  # asked only where it matters
+    if len(rest) < len(edges) and not is_cyclic(rest):
+        return None
     between: list[tuple[Source, str, Source]] = []
     for compared in flat.compared:
         if compared.sign == "=":
