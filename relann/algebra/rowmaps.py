@@ -120,7 +120,8 @@ def extended(
         dict(maps.columns),
     )  # fmt: skip
     found = dict(held)
-    with engine.sharing(_read_twice(maps.plan, spaces)):
+    asked = [s for n in sorted(spaces) if isinstance(s := maps.plan.spaces[n], Rows)]
+    with engine.sharing(_read_twice(maps.plan, spaces), asked):
         _number(out, found, spaces, engine)
     _read(out, found, spaces, engine)
     _share(out.gathers)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
@@ -13,15 +14,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from relann.algebra.engines import matching
+from relann.algebra.engines.generic_join.joins import GenericJoins, Read, core
 from relann.algebra.engines.hashing import Threads
 from relann.algebra.engines.matching import Match
 from relann.algebra.engines.protocol import Ints, whole_numbers
+from relann.algebra.keys import Keys
+from relann.algebra.multiway import Leaf, Pattern, cyclic_pattern
 from relann.algebra.nodes import Alias, Column, Map, Node, Scan, Select
-from relann.algebra.plan import Held, Plan, row_column
+from relann.algebra.plan import Held, Plan, Rows, row_column
 from relann.algebra.sql import node_to_sql
 from relann.algebra.terms import Content, quoted
 from relann.errors import DataError
-from relann.schema import duckdb_message
+from relann.schema import duckdb_message, unquoted
 
 _ONE = "one"  # stands in for a row without columns
 _PART = 1 << 20  # rows of a part of a result
@@ -52,25 +56,50 @@ class DuckDBEngine:
         self._connection = connection
         self._shared: dict[Node, str] = {}
         self._fetched = 0
+        self._wanted: dict[Node, str] = {}
+        self._joins: GenericJoins | None = None
+        self._patterns: dict[Rows, Pattern | None] = {}
+        self._constraints: frozenset[tuple[str, str]] | None = None
 
     @contextmanager
-    def sharing(self, nodes: Sequence[Node]) -> Iterator[None]:
-        """See `Engine.sharing`: each node is a temporary table."""
-        assert not self._shared
+    def sharing(self, nodes: Sequence[Node], spaces: Sequence[Rows]) -> Iterator[None]:
+        """See `Engine.sharing`: each node that SQL reads twice is a temporary table.
+
+        Of cyclic joins that read the same, the enumeration is kept until the last has read it.
+        """
+        assert not self._shared and self._joins is None
+        self._joins = self._generic_joins({})
         try:
-            for number, node in enumerate(nodes):
-                name = f'temp."relann shared {number}"'
-                self._run(f"CREATE OR REPLACE TEMP TABLE {name} AS {self._sql(node)}")
-                self._shared[node] = name
+            self._plan_sharing(nodes, spaces, self._joins)
             yield
         finally:
             with suppress(duckdb.Error):  # an error that ended a transaction has undone them
                 for name in self._shared.values():
                     self._connection.execute(f"DROP TABLE {name}").fetchall()
             self._shared.clear()
+            self._wanted.clear()
+            self._patterns.clear()
+            self._joins = self._constraints = None
             if self._fetched > _MUCH:
                 self._give_back()
             self._fetched = 0
+
+    def _plan_sharing(
+        self, nodes: Sequence[Node], spaces: Sequence[Rows], joins: GenericJoins
+    ) -> None:
+        """See how often each enumeration and each node will be read."""
+        readers: Counter[Node] = Counter()
+        for space in spaces:
+            pattern = self._patterns[space] = self._cyclic(space)
+            roots = [space.node] if pattern is None else [leaf.node for leaf in pattern.leaves]
+            readers.update({n for root in roots for n in root.walk()})
+            if pattern is not None:
+                joins.readers[core(pattern)] += 1
+        self._wanted = {
+            node: f'temp."relann shared {number}"'
+            for number, node in enumerate(nodes)
+            if readers[node] > 1
+        }
 
     def _give_back(self) -> None:
         """Have the memory returned that queries are done with.
@@ -88,7 +117,22 @@ class DuckDBEngine:
                 self._connection.execute(f"SET threads = {asked[0][0]}").fetchall()
 
     def _sql(self, node: Node) -> str:
+        for inner in node.walk(self._wanted):
+            if inner in self._wanted:
+                self._keep(inner)
         return node_to_sql(node, _held_name, self._shared)
+
+    def _keep(self, node: Node) -> None:
+        """Make the temporary table of a node."""
+        if node in self._shared:
+            return
+        for source in node.sources:
+            for inner in source.walk(self._wanted):
+                if inner in self._wanted:
+                    self._keep(inner)
+        sql = node_to_sql(node, _held_name, self._shared)
+        self._run(f"CREATE OR REPLACE TEMP TABLE {self._wanted[node]} AS {sql}")
+        self._shared[node] = self._wanted[node]
 
     def rows(
         self,
@@ -97,21 +141,23 @@ class DuckDBEngine:
         order: Sequence[str],
         held: Mapping[int, ArrowRelation],
     ) -> ArrowRelation:
-        """See `Engine.rows`. Rows that come straight from one table keep the table's order."""
+        """See `Engine.rows`. Rows that come straight from one table keep the table's order.
+
+        A cyclic join is enumerated here (`generic_join`), and the database runs its leaves.
+        """
+        pattern = self._cyclic(Rows(node, tuple(columns), tuple(order)))
+        if pattern is not None:
+            joins = self._joins or self._generic_joins(held)
+            joins.read = self._leaves(held)
+            return ArrowRelation(_one_chunk(joins.rows(pattern, columns)), tuple(order))
         if (found := self._matched(node, columns, order, held)) is not None:
             return found
         select = ", ".join(quoted(c) for c in columns) or f"1 AS {_ONE}"
-        leaves = [n for n in node.walk() if not n.sources]
+        rest = [node.by_name[c] for c in columns if c not in order]
         by = [f"{quoted(c)} NULLS LAST" for c in order]
         if not _keeps_order(node):
-            rest = [node.by_name[c] for c in columns if c not in order]
-            # what is long to compare comes last, and as a hash
-            rest.sort(key=_is_nested)
-            by += [
-                f"hash({quoted(c.name)})" if _is_nested(c) else f"{quoted(c.name)} NULLS LAST"
-                for c in rest
-            ]
-        with self._shown({n.space: held[n.space] for n in leaves if isinstance(n, Held)}):
+            by += _sorting({quoted(c.name): c for c in rest})
+        with self._shown(_held_leaves(node, held)):
             sql = f"SELECT {select} FROM ({self._sql(node)})"
             table = self._arrow(sql + (f" ORDER BY {', '.join(by)}" if by else ""))
         return ArrowRelation(table, tuple(order))
@@ -149,6 +195,64 @@ class DuckDBEngine:
         both = {order[0]: repeated, row_column(match.space): pa.array(numbers)}
         table = pa.table({c: both.get(c, both[row_column(match.space)]) for c in columns})
         return ArrowRelation(table, tuple(order))
+
+    def _cyclic(self, space: Rows) -> Pattern | None:
+        """A space as a cyclic join that is enumerated here, None if the database runs it."""
+        if space in self._patterns:
+            return self._patterns[space]
+        pattern = cyclic_pattern(space.node, space.columns, space.order, self._unique)
+        if pattern is None:
+            return None
+        texts = any(variable.kind == "VARCHAR" for variable in pattern.variables)
+        return None if texts and self._collates() else pattern
+
+    def _unique(self, node: Node, column: str) -> bool:
+        return Keys(self._constrained).holds(node, [column])
+
+    def _constrained(self, node: Node, columns: Collection[str]) -> bool:
+        """Whether a table has a constraint that one of some columns is unique."""
+        if not isinstance(node, Scan):
+            return False
+        if (known := self._constraints) is None:
+            found = self._connection.execute(
+                "SELECT table_name, constraint_column_names[1] FROM duckdb_constraints() WHERE "
+                "constraint_type IN ('PRIMARY KEY', 'UNIQUE') AND len(constraint_column_names) = 1"
+            ).fetchall()
+            known = frozenset((table, column) for table, column in found)
+            if self._joins is not None:  # nobody changes a table while rows are shared
+                self._constraints = known
+        table = unquoted(node.table.rpartition(".")[2])
+        return any((table, column) in known for column in columns)
+
+    def _collates(self) -> bool:
+        """Whether some text may compare otherwise than byte by byte."""
+        ((found,),) = self._connection.execute(
+            "SELECT current_setting('default_collation') <> '' OR EXISTS ("
+            "SELECT 1 FROM duckdb_tables() WHERE contains(lower(sql), 'collate') UNION ALL "
+            "SELECT 1 FROM duckdb_views() WHERE contains(lower(sql), 'collate'))"
+        ).fetchall()
+        return bool(found)
+
+    def _generic_joins(self, held: Mapping[int, ArrowRelation]) -> GenericJoins:
+        ((threads,),) = self._connection.execute("SELECT current_setting('threads')").fetchall()
+        return GenericJoins(self._leaves(held), int(threads))
+
+    def _leaves(self, held: Mapping[int, ArrowRelation]) -> Read:
+        """What reads the leaves of a cyclic join."""
+
+        def read(leaf: Leaf, contents: Sequence[Content], present: Sequence[Content]) -> pa.Table:
+            columns = ", ".join(f"{c.sql} AS c{i}" for i, c in enumerate(contents))
+            tests = [f"({p.sql})" for p in leaf.predicates]
+            tests += [f"({c.sql}) IS NOT NULL" for c in present]
+            by = []
+            if not _keeps_order(leaf.node):
+                by = _sorting({f"c{i}": Column("c", type=c.type) for i, c in enumerate(contents)})
+            with self._shown(_held_leaves(leaf.node, held)):
+                sql = f"SELECT {columns or f'1 AS {_ONE}'} FROM ({self._sql(leaf.node)})"
+                sql += f" WHERE {' AND '.join(tests)}" if tests else ""
+                return self._arrow(sql + (f" ORDER BY {', '.join(by)}" if by else ""))
+
+        return read
 
     def groups(
         self, source: ArrowRelation, keys: Sequence[str], aggregates: Mapping[str, Content]
@@ -204,8 +308,17 @@ class DuckDBEngine:
         return [whole_numbers(a) for a in self.arrays(source, contents)]
 
     def remarks(self, plan: Plan) -> list[str]:
-        """See `Engine.remarks`: none."""
-        return []
+        """See `Engine.remarks`: the cyclic joins, each with the order of its variables."""
+        found = {
+            number: self._cyclic(space)
+            for number, space in enumerate(plan.spaces)
+            if isinstance(space, Rows)
+        }
+        return [
+            f"#{number} as a multiway join over {', '.join(v.name for v in pattern.variables)}"
+            for number, pattern in found.items()
+            if pattern is not None
+        ]
 
     def data_version(self, tables: Sequence[str]) -> str:
         """See `Engine.data_version`: row count, sum and xor of 64-bit row hashes of each table."""
@@ -301,6 +414,19 @@ def _understood() -> Iterator[None]:
     except duckdb.Error as error:
         message = f"the database could not run the query: {duckdb_message(error)}"
         raise DataError(message) from error
+
+
+def _sorting(columns: Mapping[str, Column]) -> list[str]:
+    """An order of rows by columns; what is long to compare comes last, and as a hash."""
+    return [
+        f"hash({name})" if _is_nested(columns[name]) else f"{name} NULLS LAST"
+        for name in sorted(columns, key=lambda name: _is_nested(columns[name]))
+    ]
+
+
+def _held_leaves(node: Node, held: Mapping[int, ArrowRelation]) -> dict[int, ArrowRelation]:
+    """The relations that a node reads."""
+    return {n.space: held[n.space] for n in node.walk() if isinstance(n, Held)}
 
 
 def _is_nested(column: Column) -> bool:

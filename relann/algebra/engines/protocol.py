@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from relann.algebra.nodes import Node
-from relann.algebra.plan import Plan
+from relann.algebra.plan import Plan, Rows
 from relann.algebra.terms import Content
 
 Ints = npt.NDArray[np.integer[Any]]
@@ -53,10 +53,13 @@ class Engine(Protocol):
     ) -> Any:
         """The rows of a node as a Relation with `columns`, sorted by `order` (NULLs last) first."""
 
-    def sharing(self, nodes: Sequence[Node]) -> AbstractContextManager[None]:
+    def sharing(
+        self, nodes: Sequence[Node], spaces: Sequence[Rows]
+    ) -> AbstractContextManager[None]:
         """As long as the block runs, `rows` may work out the rows of these nodes only once.
 
-        A node stands after those it is made of, and reads nothing held.
+        A node stands after those it is made of, and reads nothing held. `spaces` are those whose
+        rows the block asks for, each once.
         """
 
     def groups(

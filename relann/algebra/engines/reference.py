@@ -30,7 +30,7 @@ from relann.algebra.nodes import (
     Select,
     Union,
 )
-from relann.algebra.plan import Held, Plan, row_column
+from relann.algebra.plan import Held, Plan, Rows, row_column
 from relann.algebra.terms import Content, quoted
 from relann.errors import DataError, EngineError, listing
 from relann.schema import duckdb_message, unquoted
@@ -306,7 +306,9 @@ class ReferenceEngine:
             else GivenTables(tables)
         )
 
-    def sharing(self, nodes: Sequence[Node]) -> AbstractContextManager[None]:
+    def sharing(
+        self, nodes: Sequence[Node], spaces: Sequence[Rows]
+    ) -> AbstractContextManager[None]:
         """See `Engine.sharing`: works everything out each time."""
         return nullcontext()
 

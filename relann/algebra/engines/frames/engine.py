@@ -103,7 +103,7 @@ class FrameEngine:
         self._sharing: frozenset[Node] = frozenset()
 
     @contextmanager
-    def sharing(self, nodes: Sequence[Node]) -> Iterator[None]:
+    def sharing(self, nodes: Sequence[Node], spaces: Sequence[Rows]) -> Iterator[None]:
         """See `Engine.sharing`: their rows, and those of tables, are kept while the block runs."""
         self._shared, self._sharing = {}, frozenset(nodes)
         try:

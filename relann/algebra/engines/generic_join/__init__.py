@@ -1,0 +1,1 @@
+"""Worst-case-optimal joins of cyclic queries: tries over codes, enumerated variable by variable."""
