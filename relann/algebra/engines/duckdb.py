@@ -51,7 +51,8 @@ class DuckDBEngine:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         self._shared: dict[Node, str] = {}
-        self._fetched = 0
+        self._fetched = 0  # bytes since `sharing` began
+        self._kept = 0  # of these since memory was given back
 
     @contextmanager
     def sharing(self, nodes: Sequence[Node]) -> Iterator[None]:
@@ -70,7 +71,7 @@ class DuckDBEngine:
             self._shared.clear()
             if self._fetched > _MUCH:
                 self._give_back()
-            self._fetched = 0
+            self._fetched = self._kept = 0
 
     def _give_back(self) -> None:
         """Have the memory returned that queries are done with.
@@ -79,6 +80,7 @@ class DuckDBEngine:
         sorts of a million rows 150 to 200 MB. That its threads start anew takes 10 to 20 ms (two
         cores of an AMD EPYC, November 2026).
         """
+        self._kept = 0
         pa.default_memory_pool().release_unused()
         with suppress(duckdb.Error):  # settings may be locked
             asked = self._connection.execute("SELECT current_setting('threads')").fetchall()
@@ -114,6 +116,8 @@ class DuckDBEngine:
         with self._shown({n.space: held[n.space] for n in leaves if isinstance(n, Held)}):
             sql = f"SELECT {select} FROM ({self._sql(node)})"
             table = self._arrow(sql + (f" ORDER BY {', '.join(by)}" if by else ""))
+        if self._kept > _MUCH:
+            self._give_back()
         return ArrowRelation(table, tuple(order))
 
     def _matched(
@@ -221,6 +225,7 @@ class DuckDBEngine:
         with _understood():
             table = _one_chunk(self._connection.sql(sql).to_arrow_table())
         self._fetched += table.nbytes
+        self._kept += table.nbytes
         return table
 
     @contextmanager
