@@ -55,11 +55,12 @@ class DuckDBEngine:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         self._shared: dict[Node, str] = {}
-        self._fetched = 0
         self._wanted: dict[Node, str] = {}
         self._joins: GenericJoins | None = None
         self._patterns: dict[Rows, Pattern | None] = {}
         self._constraints: frozenset[tuple[str, str]] | None = None
+        self._fetched = 0  # bytes since `sharing` began
+        self._kept = 0  # of these since memory was given back
 
     @contextmanager
     def sharing(self, nodes: Sequence[Node], spaces: Sequence[Rows]) -> Iterator[None]:
@@ -82,7 +83,7 @@ class DuckDBEngine:
             self._joins = self._constraints = None
             if self._fetched > _MUCH:
                 self._give_back()
-            self._fetched = 0
+            self._fetched = self._kept = 0
 
     def _plan_sharing(
         self, nodes: Sequence[Node], spaces: Sequence[Rows], joins: GenericJoins
@@ -108,6 +109,7 @@ class DuckDBEngine:
         sorts of a million rows 150 to 200 MB. That its threads start anew takes 10 to 20 ms (two
         cores of an AMD EPYC, November 2026).
         """
+        self._kept = 0
         pa.default_memory_pool().release_unused()
         with suppress(duckdb.Error):  # settings may be locked
             asked = self._connection.execute("SELECT current_setting('threads')").fetchall()
@@ -160,6 +162,8 @@ class DuckDBEngine:
         with self._shown(_held_leaves(node, held)):
             sql = f"SELECT {select} FROM ({self._sql(node)})"
             table = self._arrow(sql + (f" ORDER BY {', '.join(by)}" if by else ""))
+        if self._kept > _MUCH:
+            self._give_back()
         return ArrowRelation(table, tuple(order))
 
     def _matched(
@@ -334,6 +338,7 @@ class DuckDBEngine:
         with _understood():
             table = _one_chunk(self._connection.sql(sql).to_arrow_table())
         self._fetched += table.nbytes
+        self._kept += table.nbytes
         return table
 
     @contextmanager
