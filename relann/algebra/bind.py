@@ -86,19 +86,19 @@ def bind(
     Raises QueryError for everything that is wrong with the text.
     """
 
-    def bound(hidden: frozenset[tuple[str, str]]) -> Node:
+    def bound(hidden: frozenset[tuple[str, str]]) -> tuple[Node, bool]:
         env = Environment()
         for known, make in (relations or {}).items():
             env.define(known, make)
         binder = _Binder(catalog, layers, hidden, encoder_width, timed, env, programs or {}, plain)
-        return binder.query(body, env, name, text)
+        return binder.query(body, env, name, text), binder.asked
 
-    node = bound(frozenset())
-    if hidden:
+    node, asked = bound(frozenset())
+    if hidden and asked:
         columns = [c for c in hidden if c in node.by_name and not node.by_name[c].learned]
         read = frozenset(o for c in columns for o in origins(node, c))
         if read:
-            node = bound(read)
+            node, _ = bound(read)
     return node
 
 
@@ -124,6 +124,12 @@ class _Binder:
         self.plain = plain
         self.sites = Sites()
         self.depth = 0
+        self.asked = False  # whether it matters what is hidden
+
+    def hides(self, read: frozenset[tuple[str, str]]) -> bool:
+        """See `Queries.hides`."""
+        self.asked = True
+        return not self.hidden.isdisjoint(read)
 
     # -- queries ---------------------------------------------------------------------------------
 

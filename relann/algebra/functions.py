@@ -235,11 +235,24 @@ class Terms:
             assert found.type is not None
             return column(found.name, found.type)
         sql = node.sql(dialect="duckdb")
+        if self._compares_alike(node):
+            return Content(sql, "BOOLEAN")
         try:
             (sql_type,) = self.catalog.types(self._read(node), [sql])
         except TypeFailure as failure:
             raise self.error(node, f"{failure.message}") from failure
         return Content(sql, sql_type)
+
+    def _compares_alike(self, node: exp.Expr) -> bool:
+        """Whether it is a conjunction of comparisons of columns of one type: no need to ask."""
+        node = node.unnest()
+        if isinstance(node, exp.And):
+            return self._compares_alike(node.this) and self._compares_alike(node.expression)
+        if not isinstance(node, exp.EQ | exp.NEQ | exp.LT | exp.LTE | exp.GT | exp.GTE):
+            return False
+        sides = node.this.unnest(), node.expression.unnest()
+        types = [self.columns[s.name].type for s in sides if isinstance(s, exp.Column)]
+        return len(types) == 2 and types[0] == types[1]
 
     def _read(self, node: exp.Expr) -> dict[str, str]:
         read = {c.name: self.columns[c.name].type for c in node.find_all(exp.Column)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sqlglot import exp
 
@@ -50,8 +51,9 @@ class Layer:
         return cls(statement.name, arguments, statement.body.query, statement.body.span.text)
 
     @classmethod
+    @lru_cache(maxsize=256)
     def parsed(cls, definition: str) -> Layer:
-        """The layer that a text of one CREATE LAYER statement creates."""
+        """The layer that a text of one CREATE LAYER statement creates; not to be changed."""
         (statement,) = statements(definition)
         assert isinstance(statement, CreateLayer)
         return cls.of(statement)

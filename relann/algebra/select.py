@@ -59,7 +59,6 @@ class Queries(Protocol):
 
     catalog: Catalog
     sites: Sites
-    hidden: frozenset[tuple[str, str]]
     encoder_width: EncoderWidth
     timed: bool
 
@@ -68,6 +67,9 @@ class Queries(Protocol):
 
     def relation(self, item: exp.Expr, env: Any, path: str, text: str) -> tuple[str, Node]:
         """(alias, node) of one item of FROM."""
+
+    def hides(self, read: frozenset[tuple[str, str]]) -> bool:
+        """Whether columns of tables, some of which a value is of, are the label or the split."""
 
 
 class SelectBinder:
@@ -405,7 +407,7 @@ class SelectBinder:
                 continue
             if not self.current.by_name[flat].learned:
                 read = origins(self.current, flat)
-                if read & self.binder.hidden or self._is_key(read):
+                if self.binder.hides(read) or self._is_key(read):
                     continue
             out.append((flat[prefix:], flat))
         return out
