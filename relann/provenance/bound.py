@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from relann.algebra.plan import Gather, Plan
+from relann.algebra.plan import Gather, Plan, Step
 from relann.algebra.rowmaps import RowMaps
-from relann.algebra.terms import Content, Key, Parameter
+from relann.algebra.terms import Content, Field, Key, Parameter, Term
+from relann.errors import PlanError
 from relann.provenance.devices import CPU
 from relann.provenance.encoders import Encoders
 from relann.provenance.inputs import Inputs
@@ -124,3 +125,22 @@ class Surroundings:
     def gathered(self, space: int, via: Content, source: int) -> Index:
         """Which rows of a step's value a row-number column of a space picks."""
         return self.index(space, via, self.rows(space, via), self.count(source))
+
+
+def number_of(term: Term) -> int:
+    """The earlier step that an argument of a step's term stands for."""
+    if not isinstance(term, Field):
+        raise PlanError(f"a step's arguments are values of earlier steps, not {term}")
+    return int(term.name[1:])
+
+
+def each(around: Surroundings, number: int, function: Callable[[Tensor], Tensor]) -> Bound:
+    """A function of each row by itself."""
+    of = around.bound[number]
+    return Bound(lambda values: function(seen(values[number])), of.valid, of.single)
+
+
+def nothing(around: Surroundings, step: Step, valid: Mask | None) -> Bound:
+    shape = (around.maps.counts[step.space], step.width)
+    empty = torch.zeros(shape, dtype=around.inputs.dtype, device=around.device)
+    return Bound(lambda values: empty, valid)

@@ -19,7 +19,7 @@ from relann.algebra.plan import Gather
 from relann.algebra.rowmaps import RowMaps, build
 from relann.errors import PlanError
 from relann.models.training import learning_of, profiled
-from relann.provenance import steps
+from relann.provenance import linear_steps
 from relann.provenance.encoders import Encoders
 from relann.provenance.kernels import operations, rectified
 from relann.provenance.kernels.rectified import rectified_linear
@@ -129,7 +129,7 @@ def test_large_steps_learn_what_small_ones_do(text: str) -> None:
     encoders = Encoders.fit(maps.plan, maps)
     found = []
     for large in (0, 2**40):
-        with mock.patch.object(steps, "_LARGE", large):
+        with mock.patch.object(linear_steps, "_LARGE", large):
             module = QueryModule(maps.plan, encoders, dtype=torch.float64)
             batch = module.bind(maps)
             for _ in range(2):
@@ -147,7 +147,7 @@ def test_two_layers_of_sage_make_one_large_value() -> None:
     """The first layer's sum: products are added to it, and relu is written over it."""
     maps = maps_of(programs.SAGE)
     module = QueryModule(maps.plan, Encoders.fit(maps.plan, maps))
-    with mock.patch.object(steps, "_LARGE", 0):
+    with mock.patch.object(linear_steps, "_LARGE", 0):
         batch = module.bind(maps)
     made = set()
     values = list(batch.start)
