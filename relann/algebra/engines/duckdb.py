@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
@@ -15,17 +15,17 @@ import pyarrow.compute as pc
 
 from relann.algebra.engines import matching
 from relann.algebra.engines.generic_join.joins import GenericJoins, Read, core
+from relann.algebra.engines.generic_join.patterns import Patterns
 from relann.algebra.engines.hashing import Threads
 from relann.algebra.engines.matching import Match
 from relann.algebra.engines.protocol import Ints, whole_numbers
-from relann.algebra.keys import Keys
-from relann.algebra.multiway import Leaf, Pattern, cyclic_pattern
+from relann.algebra.multiway import Leaf
 from relann.algebra.nodes import Alias, Column, Map, Node, Scan, Select
 from relann.algebra.plan import Held, Plan, Rows, row_column
 from relann.algebra.sql import node_to_sql
 from relann.algebra.terms import Content, quoted
 from relann.errors import DataError
-from relann.schema import duckdb_message, unquoted
+from relann.schema import duckdb_message
 
 _ONE = "one"  # stands in for a row without columns
 _PART = 1 << 20  # rows of a part of a result
@@ -57,8 +57,7 @@ class DuckDBEngine:
         self._shared: dict[Node, str] = {}
         self._wanted: dict[Node, str] = {}
         self._joins: GenericJoins | None = None
-        self._patterns: dict[Rows, Pattern | None] = {}
-        self._constraints: frozenset[tuple[str, str]] | None = None
+        self._patterns: Patterns | None = None
         self._fetched = 0  # bytes since `sharing` began
         self._kept = 0  # of these since memory was given back
 
@@ -69,9 +68,9 @@ class DuckDBEngine:
         Of cyclic joins that read the same, the enumeration is kept until the last has read it.
         """
         assert not self._shared and self._joins is None
-        self._joins = self._generic_joins({})
+        self._joins, self._patterns = self._generic_joins({}), Patterns(self._connection)
         try:
-            self._plan_sharing(nodes, spaces, self._joins)
+            self._plan_sharing(nodes, spaces, self._joins, self._patterns)
             yield
         finally:
             with suppress(duckdb.Error):  # an error that ended a transaction has undone them
@@ -79,19 +78,22 @@ class DuckDBEngine:
                     self._connection.execute(f"DROP TABLE {name}").fetchall()
             self._shared.clear()
             self._wanted.clear()
-            self._patterns.clear()
-            self._joins = self._constraints = None
+            self._joins = self._patterns = None
             if self._fetched > _MUCH:
                 self._give_back()
             self._fetched = self._kept = 0
 
     def _plan_sharing(
-        self, nodes: Sequence[Node], spaces: Sequence[Rows], joins: GenericJoins
+        self,
+        nodes: Sequence[Node],
+        spaces: Sequence[Rows],
+        joins: GenericJoins,
+        patterns: Patterns,
     ) -> None:
         """See how often each enumeration and each node will be read."""
         readers: Counter[Node] = Counter()
         for space in spaces:
-            pattern = self._patterns[space] = self._cyclic(space)
+            pattern = patterns.of(space)
             roots = [space.node] if pattern is None else [leaf.node for leaf in pattern.leaves]
             readers.update({n for root in roots for n in root.walk()})
             if pattern is not None:
@@ -147,7 +149,8 @@ class DuckDBEngine:
 
         A cyclic join is enumerated here (`generic_join`), and the database runs its leaves.
         """
-        pattern = self._cyclic(Rows(node, tuple(columns), tuple(order)))
+        patterns = self._patterns or Patterns(self._connection)
+        pattern = patterns.of(Rows(node, tuple(columns), tuple(order)))
         if pattern is not None:
             joins = self._joins or self._generic_joins(held)
             joins.read = self._leaves(held)
@@ -199,43 +202,6 @@ class DuckDBEngine:
         both = {order[0]: repeated, row_column(match.space): pa.array(numbers)}
         table = pa.table({c: both.get(c, both[row_column(match.space)]) for c in columns})
         return ArrowRelation(table, tuple(order))
-
-    def _cyclic(self, space: Rows) -> Pattern | None:
-        """A space as a cyclic join that is enumerated here, None if the database runs it."""
-        if space in self._patterns:
-            return self._patterns[space]
-        pattern = cyclic_pattern(space.node, space.columns, space.order, self._unique)
-        if pattern is None:
-            return None
-        texts = any(variable.kind == "VARCHAR" for variable in pattern.variables)
-        return None if texts and self._collates() else pattern
-
-    def _unique(self, node: Node, column: str) -> bool:
-        return Keys(self._constrained).holds(node, [column])
-
-    def _constrained(self, node: Node, columns: Collection[str]) -> bool:
-        """Whether a table has a constraint that one of some columns is unique."""
-        if not isinstance(node, Scan):
-            return False
-        if (known := self._constraints) is None:
-            found = self._connection.execute(
-                "SELECT table_name, constraint_column_names[1] FROM duckdb_constraints() WHERE "
-                "constraint_type IN ('PRIMARY KEY', 'UNIQUE') AND len(constraint_column_names) = 1"
-            ).fetchall()
-            known = frozenset((table, column) for table, column in found)
-            if self._joins is not None:  # nobody changes a table while rows are shared
-                self._constraints = known
-        table = unquoted(node.table.rpartition(".")[2])
-        return any((table, column) in known for column in columns)
-
-    def _collates(self) -> bool:
-        """Whether some text may compare otherwise than byte by byte."""
-        ((found,),) = self._connection.execute(
-            "SELECT current_setting('default_collation') <> '' OR EXISTS ("
-            "SELECT 1 FROM duckdb_tables() WHERE contains(lower(sql), 'collate') UNION ALL "
-            "SELECT 1 FROM duckdb_views() WHERE contains(lower(sql), 'collate'))"
-        ).fetchall()
-        return bool(found)
 
     def _generic_joins(self, held: Mapping[int, ArrowRelation]) -> GenericJoins:
         ((threads,),) = self._connection.execute("SELECT current_setting('threads')").fetchall()
@@ -313,8 +279,9 @@ class DuckDBEngine:
 
     def remarks(self, plan: Plan) -> list[str]:
         """See `Engine.remarks`: the cyclic joins, each with the order of its variables."""
+        patterns = Patterns(self._connection)
         found = {
-            number: self._cyclic(space)
+            number: patterns.of(space)
             for number, space in enumerate(plan.spaces)
             if isinstance(space, Rows)
         }
