@@ -117,7 +117,7 @@ def row_map_times(rows: int, engine: str, device: torch.device) -> dict[str, tup
         made = engine_for(name, connection)
         relation = made.rows(counted, counted.names, ["d.w"], {})
         answers.append([a.to_pylist() for a in made.arrays(relation, _columns(counted))])
-        with made.sharing([scans["fact"], scans["dim"]]):
+        with made.sharing([scans["fact"], scans["dim"]], []):
             source = made.rows(scans["fact"], ["k", "v"], [], {})
             made.rows(scans["dim"], ["k", "w"], [], {})
             run = partial(made.rows, joined, ["f.v", "d.w"], [], {})

@@ -208,7 +208,7 @@ def test_memory_is_given_back_and_settings_stay(
         if locked:
             connection.execute("SET lock_configuration = true").fetchall()
         engine = DuckDBEngine(connection)
-        with engine.sharing([]):
+        with engine.sharing([], []):
             engine.rows(Scan('"node"', (Column("id", type="BIGINT"),)), ["id"], [], {})
         found = connection.execute("SELECT current_setting('threads')").fetchall()
     assert found == [(3,)]
