@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -27,6 +27,7 @@ from tempfile import TemporaryDirectory
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib import ticker
 
 from benchmarks.memory import peak_mb
 from benchmarks.speed import data, engine, peers, programs
@@ -306,7 +307,6 @@ def scaling(folder: Path) -> None:
         "edges": {e: (max(100, e // 10), e, 64) for e in edges},
         "width": {w: (100_000, 1_000_000, w) for w in widths},
     }
-    figure, axes = plt.subplots(2, 2, figsize=(10, 8), constrained_layout=True)
     results: dict[str, dict[str, dict[str, list[float]]]] = {}
     for over, sizes in points.items():
         took: dict[str, list[float]] = {n: [] for n in SCALED}
@@ -318,16 +318,34 @@ def scaling(folder: Path) -> None:
             for contender, peak in peaks(name, folder).items():
                 most[contender].append(peak)
         results[over] = {"ms": took, "peak MB": most}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "scaling.json").write_text(json.dumps(results, indent=1))
+    drawn({over: list(sizes) for over, sizes in points.items()}, results, folder / "scaling.png")
+
+
+def drawn(
+    points: Mapping[str, Sequence[int]],
+    results: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
+    file: Path,
+) -> None:
+    """Draw the time of an epoch and peak memory over sizes."""
+    figure, axes = plt.subplots(2, 2, figsize=(10, 8), constrained_layout=True)
     for column, (over, found) in enumerate(results.items()):
         labels = {"ms": "ms per epoch", "peak MB": "peak MB of the process"}
         for axis, (what, label) in zip(axes[:, column], labels.items(), strict=True):
             for contender, values in found[what].items():
-                axis.plot(list(points[over]), values, marker="o", label=contender)
-            axis.set(xscale="log", yscale="log", xlabel=over, ylabel=label)
+                axis.plot(points[over], values, marker="o", label=contender)
+            axis.set(xscale="log", xlabel=over, ylabel=label)
+            axis.set_xticks(points[over], [f"{size:,}" for size in points[over]])
+            if what == "ms":
+                axis.set_yscale("log")
+                axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            else:
+                axis.set_ylim(bottom=0)
+            axis.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,g}"))
+            axis.minorticks_off()
             axis.legend()
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "scaling.png", dpi=110)
-    (folder / "scaling.json").write_text(json.dumps(results, indent=1))
+    figure.savefig(file, dpi=110)
 
 
 def main() -> None:
