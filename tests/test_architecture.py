@@ -27,6 +27,7 @@ LAYERS = (
         "version",
         "declarations",
         "naming",
+        "compiled",
         "discovery",
     ),
     ("dialects",),

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -15,19 +14,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from relann.compiled import loop
+
 Array = npt.NDArray[Any]
-F = TypeVar("F", bound=Callable[..., Any])
 
 _FIBONACCI = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ over the golden ratio: spreads neighbours apart
 _AHEAD = np.uintp(16)  # entries between a prefetch and its use
 _LEAST = 1 << 10
 _SHORT = 48  # entries up to which a group is sorted by insertion
-
-
-def _loop(function: F) -> F:
-    """A function compiled at its first call for each argument type, and kept on disk."""
-    compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
-    return cast(F, compiled)
 
 
 _untyped: Any = cgutils
@@ -145,7 +139,7 @@ def grouped(codes: Array, values: Array, order: Array, threads: Threads) -> tupl
 # Each works on entries (parts, groups) lo..hi.
 
 
-@_loop
+@loop
 def _find(values: Array, slots: Array, shift: int, out: Array, lo: int, hi: int) -> None:
     """out[i] = the number under which values[i] is in the table, −1: under none."""
     last = np.uint64(slots.shape[0] - 1)
@@ -159,7 +153,7 @@ def _find(values: Array, slots: Array, shift: int, out: Array, lo: int, hi: int)
         out[i] = slots[at, 1] - 1
 
 
-@_loop
+@loop
 def _enter(
     values: Array, slots: Array, shift: int, known: Array, count: int, out: Array, begin: int
 ) -> tuple[int, int]:
@@ -185,7 +179,7 @@ def _enter(
     return len(values), count
 
 
-@_loop
+@loop
 def _count(codes: Array, bounds: Array, counts: Array, lo: int, hi: int) -> None:
     """counts[p, c] = how often code c occurs in part p."""
     for p in range(lo, hi):
@@ -193,7 +187,7 @@ def _count(codes: Array, bounds: Array, counts: Array, lo: int, hi: int) -> None
             counts[p, np.uintp(codes[e])] += 1
 
 
-@_loop
+@loop
 def _start(counts: Array, order: Array, offsets: Array) -> None:
     """offsets = where each group starts; counts[p, c] = where part p's entries of code c do."""
     start = 0
@@ -207,7 +201,7 @@ def _start(counts: Array, order: Array, offsets: Array) -> None:
     offsets[len(order)] = start
 
 
-@_loop
+@loop
 def _place(
     codes: Array, bounds: Array, starts: Array, values: Array, out: Array, lo: int, hi: int
 ) -> None:
@@ -219,7 +213,7 @@ def _place(
             starts[p, code] += 1
 
 
-@_loop
+@loop
 def _sort(offsets: Array, out: Array, lo: int, hi: int) -> None:
     """Sort the values of each group."""
     for g in range(lo, hi):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 
+from relann.compiled import loop
 from relann.provenance.kernels.memory import Array
 from relann.provenance.kernels.simd import (
     LANES,
@@ -26,23 +23,15 @@ from relann.provenance.kernels.simd import (
     times,
 )
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 RUN = 1024  # entries summed one after the other before a fresh partial sum starts
 _AHEAD = np.uintp(16)  # entries between a prefetch and its use; unsigned, as entry numbers are
-
-
-def _loop(function: F) -> F:
-    """A function compiled at its first call for each argument type, and kept on disk."""
-    compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
-    return cast(F, compiled)
 
 
 # Each works on targets (or rows) lo..hi. `offsets` and `sources` are an incidence's; an array of no
 # elements means: none. Indices are made unsigned to spare numba's test for negative ones.
 
 
-@_loop
+@loop
 def sum_entries(
     x: Array,
     offsets: Array,
@@ -101,7 +90,7 @@ def sum_entries(
             c += LANES
 
 
-@_loop
+@loop
 def sum_entries_by_head(
     x: Array,
     offsets: Array,
@@ -143,7 +132,7 @@ def sum_entries_by_head(
             c = min(c + LANES, stop)
 
 
-@_loop
+@loop
 def dot_rows(
     x: Array, left: Array, y: Array, right: Array, place: Array, out: Array, lo: int, hi: int
 ) -> None:
@@ -184,7 +173,7 @@ def dot_rows(
             out[into, h] = lane_sum(plus(a0, a1))
 
 
-@_loop
+@loop
 def return_entries(
     grad: Array,
     offsets: Array,
@@ -239,7 +228,7 @@ def return_entries(
             c = min(c + LANES, stop)
 
 
-@_loop
+@loop
 def dot_vector(x: Array, vector: Array, out: Array, lo: int, hi: int) -> None:
     """out[r, head] = x[r] · vector[0] over the head's columns."""
     heads = out.shape[1]
@@ -255,7 +244,7 @@ def dot_vector(x: Array, vector: Array, out: Array, lo: int, hi: int) -> None:
             out[r, h] = lane_sum(total)
 
 
-@_loop
+@loop
 def return_dot_vector(
     grad: Array, x: Array, vector: Array, to_x: Array, to_vector: Array, lo: int, hi: int
 ) -> None:
@@ -286,7 +275,7 @@ def return_dot_vector(
 # waits for its own last sum.
 
 
-@_loop
+@loop
 def times_narrow(x: Array, weight: Array, bias: Array, out: Array, lo: int, hi: int) -> None:
     """out[r] = x[r] · weight + bias[0], for at most LANES outputs."""
     inputs, outputs = weight.shape
@@ -314,7 +303,7 @@ def times_narrow(x: Array, weight: Array, bias: Array, out: Array, lo: int, hi: 
         r += np.uintp(1)
 
 
-@_loop
+@loop
 def return_narrow_rows(grad: Array, turned: Array, out: Array, lo: int, hi: int) -> None:
     """out[r] = grad[r] · turned, `turned` being the weight's transpose."""
     outputs, inputs = turned.shape
@@ -343,7 +332,7 @@ def return_narrow_rows(grad: Array, turned: Array, out: Array, lo: int, hi: int)
             r += np.uintp(1)
 
 
-@_loop
+@loop
 def return_narrow_weight(grad: Array, x: Array, out: Array, lo: int, hi: int) -> None:
     """out[k, o, i] = Σ grad[r, o] · x[r, i], r of run k; the last row of out[k] is Σ grad[r].
 
@@ -376,7 +365,7 @@ def return_narrow_weight(grad: Array, x: Array, out: Array, lo: int, hi: int) ->
                     store(table, o, c, fma(splat(grad[r, o]), x0, load(table, o, c)))
 
 
-@_loop
+@loop
 def copy_rows(x: Array, index: Array, out: Array, lo: int, hi: int) -> None:
     """out[r] = x[index[r]]; 0 where index[r] is −1."""
     width = x.shape[1]
@@ -399,7 +388,7 @@ def copy_rows(x: Array, index: Array, out: Array, lo: int, hi: int) -> None:
             store_some(out, r, c, load_some(x, s, c, mask), mask)
 
 
-@_loop
+@loop
 def extreme_entries(
     x: Array,
     offsets: Array,
@@ -438,7 +427,7 @@ def extreme_entries(
                 store_some(chosen, t, c, source, mask)
 
 
-@_loop
+@loop
 def return_extremes(
     grad: Array, chosen: Array, out: Array, begin: int, end: int, lo: int, hi: int
 ) -> None:
@@ -452,7 +441,7 @@ def return_extremes(
 # Softmax goes column by column: scores are narrow, and lanes across one column would stay empty.
 
 
-@_loop
+@loop
 def shift_by_maximum(
     score: Array, offsets: Array, order: Array, out: Array, lo: int, hi: int
 ) -> None:
@@ -471,7 +460,7 @@ def shift_by_maximum(
                 out[k, c] = score[k, c] - best
 
 
-@_loop
+@loop
 def divide_by_sum(out: Array, offsets: Array, order: Array, lo: int, hi: int) -> None:
     """out /= the sum of its target, in place; summed RUN by RUN so that long ones stay exact."""
     ordered = order.shape[0] > 0
@@ -490,7 +479,7 @@ def divide_by_sum(out: Array, offsets: Array, order: Array, lo: int, hi: int) ->
                 out[np.uintp(order[e]) if ordered else e, c] *= share
 
 
-@_loop
+@loop
 def return_softmax(
     grad: Array, y: Array, offsets: Array, order: Array, out: Array, lo: int, hi: int
 ) -> None:
@@ -512,7 +501,7 @@ def return_softmax(
                 out[k, c] = y[k, c] * (grad[k, c] - total)
 
 
-@_loop
+@loop
 def run_sums(
     x: Array, offsets: Array, order: Array, backwards: bool, out: Array, lo: int, hi: int
 ) -> None:
@@ -534,7 +523,7 @@ def run_sums(
                     total, part = plus(total, part), zero
 
 
-@_loop
+@loop
 def count_keys(keys: Array, edges: Array, counts: Array, lo: int, hi: int) -> None:
     """counts[p, k] += how often key k occurs in part p; −1 is no key."""
     for p in range(lo, hi):
@@ -543,7 +532,7 @@ def count_keys(keys: Array, edges: Array, counts: Array, lo: int, hi: int) -> No
                 counts[p, np.uintp(keys[e])] += 1
 
 
-@_loop
+@loop
 def start_keys(counts: Array, offsets: Array) -> None:
     """offsets = where each key's entries start; counts[p, k] = where part p's start."""
     start = 0
@@ -556,7 +545,7 @@ def start_keys(counts: Array, offsets: Array) -> None:
     offsets[counts.shape[1]] = start
 
 
-@_loop
+@loop
 def place_keys(
     keys: Array,
     edges: Array,
@@ -580,7 +569,7 @@ def place_keys(
                 order[at] = labels[e] if labelled else e
 
 
-@_loop
+@loop
 def sum_products(
     x: Array, offsets: Array, picks: Array, rows: Array, out: Array, lo: int, hi: int
 ) -> None:
@@ -601,7 +590,7 @@ def sum_products(
             store_some(out, row, c, total, mask)
 
 
-@_loop
+@loop
 def return_products(
     grad: Array, x: Array, targets: Array, picks: Array, bounds: Array, out: Array, lo: int, hi: int
 ) -> None:
@@ -630,7 +619,7 @@ def return_products(
                     after = times(after, load_some(x, row, c, mask))
 
 
-@_loop
+@loop
 def return_products_by_row(
     grad: Array,
     x: Array,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from relann.compiled import loop
+
 Array = npt.NDArray[Any]
-F = TypeVar("F", bound=Callable[..., Any])
 
 # Columns of `steps`, one row for each variable in the order of enumeration.
 FIRST_PART, APART, SEEN, FIRST_BOUND, STEP_FIELDS = 0, 1, 2, 3, 4
@@ -32,13 +31,7 @@ DIFFERS, WHERE, TEST_FIELDS = 0, 1, 2
 _SEARCH = 8  # what a search costs, in steps of marking
 
 
-def _loop(function: F) -> F:
-    """A function compiled at its first call for each argument type, and kept on disk."""
-    compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
-    return cast(F, compiled)
-
-
-@_loop
+@loop
 def list_tuples(
     steps: Array,
     parts: Array,
@@ -241,7 +234,7 @@ def list_tuples(
     return filled, -1
 
 
-@_loop
+@loop
 def sort_by(codes: Array, order: Array, starts: Array, out: Array) -> None:
     """out = `order`, rows of equal codes as they stand there; `starts` has a 0 for each code."""
     for row in order:
@@ -257,7 +250,7 @@ def sort_by(codes: Array, order: Array, starts: Array, out: Array) -> None:
         starts[of] += 1
 
 
-@_loop
+@loop
 def look_up(table: Array, codes: Array, out: Array) -> None:
     """out[i] = table[codes[i]]."""
     for i in range(codes.shape[0]):
