@@ -185,7 +185,8 @@ WORKLOADS = {
             "relann": _patterns(10),
             "networkx": lambda tables: lambda: peers.cycles(tables["edge"], 10),
         },
-        repeats=1,
+        repeats=5,
+        once=("networkx",),
     ),
     "triangles": Workload(
         "triangles, Barabási–Albert, 800k directed edges, row maps and sum",
