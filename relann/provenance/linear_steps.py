@@ -186,13 +186,14 @@ def rectified(around: Surroundings, number: int) -> list[int] | None:
     operation, space = steps[number].operation, steps[number].space
     if not (isinstance(operation, Apply) and operation.operation == "relu"):
         return None
+    if around.maps.counts[space] * steps[number].width < _LARGE:
+        return None
     readers = [k for k, step in enumerate(steps) if number in arguments(step.operation)]
     alone = len(readers) == around.uses[number] and all(
-        isinstance(steps[k].operation, Linear) and _is_plain(steps[k].operation) for k in readers
+        _is_plain(steps[k].operation) for k in readers
     )
-    large = around.maps.counts[space] * steps[number].width >= _LARGE
     single = around.bound[number_of(operation.arguments[0])].single
-    return readers if alone and large and readers and not single else None
+    return readers if alone and readers and not single else None
 
 
 def _is_plain(operation: object) -> bool:

@@ -18,7 +18,7 @@ from relann.algebra.engines.generic_join.joins import GenericJoins, Read, core
 from relann.algebra.engines.generic_join.patterns import Patterns
 from relann.algebra.engines.hashing import Threads
 from relann.algebra.engines.matching import Match
-from relann.algebra.engines.protocol import Ints, whole_numbers
+from relann.algebra.engines.protocol import Ints, one_array, whole_numbers
 from relann.algebra.multiway import Leaf
 from relann.algebra.nodes import Alias, Column, Map, Node, Scan, Select
 from relann.algebra.plan import Held, Plan, Rows, row_column
@@ -114,11 +114,16 @@ class DuckDBEngine:
         self._kept = 0
         pa.default_memory_pool().release_unused()
         with suppress(duckdb.Error):  # settings may be locked
-            asked = self._connection.execute("SELECT current_setting('threads')").fetchall()
+            asked = self._threads()
             try:
                 self._connection.execute("SET threads = 1").fetchall()
             finally:
-                self._connection.execute(f"SET threads = {asked[0][0]}").fetchall()
+                self._connection.execute(f"SET threads = {asked}").fetchall()
+
+    def _threads(self) -> int:
+        """How many threads the database may use."""
+        ((asked,),) = self._connection.execute("SELECT current_setting('threads')").fetchall()
+        return int(asked)
 
     def _sql(self, node: Node) -> str:
         for inner in node.walk(self._wanted):
@@ -178,20 +183,17 @@ class DuckDBEngine:
     ) -> ArrowRelation | None:
         """The rows of a large join that `matching` can do; None: the database does it."""
         match = Match.of(node, columns, order)
-        if match is None or not _keeps_order(match.side):
+        if match is None or not _keeps_order(match.side) or _held_leaves(match.side, held):
             return None
         side = f"({self._sql(match.side)})"
-        if any(isinstance(n, Held) for n in match.side.walk()):
-            return None
-        counted, threads = f"SELECT count(*) FROM {side}", "SELECT current_setting('threads')"
         with _understood():
-            ((most,),) = self._connection.execute(counted).fetchall()
-            ((many,),) = self._connection.execute(threads).fetchall()
+            counted = self._connection.execute(f"SELECT count(*) FROM {side}")
+            ((most,),) = counted.fetchall()
         if most < matching.LEAST or most >= 2**31:
             return None
         sql = f"SELECT {quoted(match.via)}, {quoted(match.value)} FROM {side}"
-        keys = _array(held[match.space].table.column(match.key))
-        with Threads(many) as shared, _understood(), self._streamed(sql) as batches:
+        keys = one_array(held[match.space].table.column(match.key))
+        with Threads(self._threads()) as shared, _understood(), self._streamed(sql) as batches:
             parts = ((b.column(0), b.column(1)) for b in batches)
             found = matching.matched(parts, most, keys, shared)
         if found is None:
@@ -204,8 +206,7 @@ class DuckDBEngine:
         return ArrowRelation(table, tuple(order))
 
     def _generic_joins(self, held: Mapping[int, ArrowRelation]) -> GenericJoins:
-        ((threads,),) = self._connection.execute("SELECT current_setting('threads')").fetchall()
-        return GenericJoins(self._leaves(held), int(threads))
+        return GenericJoins(self._leaves(held), self._threads())
 
     def _leaves(self, held: Mapping[int, ArrowRelation]) -> Read:
         """What reads the leaves of a cyclic join."""
@@ -268,9 +269,10 @@ class DuckDBEngine:
             order = f" ORDER BY {_NUMBER}" if windowed else ""
             with self._numbered(source) as name:
                 table = self._arrow(f"SELECT {select} FROM {name}{order}")
-            fresh = dict(zip(computed, (_array(c) for c in table.columns), strict=True))
+            fresh = dict(zip(computed, (one_array(c) for c in table.columns), strict=True))
         return [
-            fresh[c] if c.field is None else _array(source.table.column(c.field)) for c in contents
+            fresh[c] if c.field is None else one_array(source.table.column(c.field))
+            for c in contents
         ]
 
     def numbers(self, source: ArrowRelation, contents: Sequence[Content]) -> list[Ints]:
@@ -428,10 +430,6 @@ def _any_nested(source: ArrowRelation, keys: Sequence[str]) -> bool:
     return any(pa.types.is_nested(source.table.schema.field(k).type) for k in keys)
 
 
-def _array(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
 def _one_chunk(table: pa.Table) -> pa.Table:
     return table if all(c.num_chunks == 1 for c in table.columns) else table.combine_chunks()
 
@@ -443,7 +441,7 @@ def _runs(columns: Sequence[pa.ChunkedArray]) -> tuple[Ints, Ints]:
         return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
     changed = np.zeros(count, dtype=bool)
     for chunked in columns:
-        changed[1:] |= _differs(_array(chunked))
+        changed[1:] |= _differs(one_array(chunked))
     ids: Ints = np.cumsum(changed, dtype=np.int32 if count < 2**31 else np.int64)
     changed[0] = True
     return ids, np.flatnonzero(changed)

@@ -28,6 +28,11 @@ def whole_numbers(array: pa.Array) -> Ints:
     return np.asarray(array.to_numpy(zero_copy_only=False))
 
 
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one chunk; on the same memory if it is one already."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 class Relation(Protocol):
     """Materialised rows, numbered 0 … count−1, in whatever form the engine likes."""
 

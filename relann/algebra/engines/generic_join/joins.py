@@ -13,6 +13,7 @@ import pyarrow as pa
 from relann.algebra.engines.generic_join.domains import NOWHERE, Codes, Domain
 from relann.algebra.engines.generic_join.enumeration import Atom, Tuples, enumerated, together
 from relann.algebra.engines.generic_join.tries import Trie, trie
+from relann.algebra.engines.protocol import one_array
 from relann.algebra.multiway import Comparison, Leaf, Pattern, Source
 from relann.algebra.terms import Content
 
@@ -144,7 +145,7 @@ class GenericJoins:
     def column(self, key: _ColumnKey) -> pa.Array:
         """A column of a leaf."""
         table, number = key
-        return _array(self.table(table).column(number))
+        return one_array(self.table(table).column(number))
 
     def domain(self, key: _DomainKey) -> Domain:
         """The domain of some columns."""
@@ -346,7 +347,3 @@ def _groups(pattern: Pattern) -> list[int]:
         one, other = groups[c.left], groups[c.right]
         groups = [one if g == other else g for g in groups]
     return groups
-
-
-def _array(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
